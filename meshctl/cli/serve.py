@@ -1,0 +1,35 @@
+"""``meshctl serve``: run the control plane. Its room, :mod:`meshctl.server`, is imported inside the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from meshctl.cli.options import dry_run_option
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+@click.command()
+@click.option(
+    "-f",
+    "--file",
+    "config_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("mesh.yaml"),
+    show_default=True,
+    envvar="MESHCTL_FILE",
+    show_envvar=True,
+    help="The mesh file.",
+)
+@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="Least level to log.")
+@dry_run_option
+def serve(config_path: Path, log_level: str, dry_run: bool) -> None:
+    """Run the control plane of a mesh file until SIGTERM.
+
+    Sidecars keep their last configuration when it ends; what it predicted ends with its leases.
+    """
+    from meshctl.server.app import run
+
+    run(config_path, dry_run=dry_run, log_level=log_level)
