@@ -1,0 +1,115 @@
+"""Checks over more than one field of a mesh file. Pure, but for asking whether a trace exists."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Iterator
+
+from meshctl.config.model import ListenConfig, MeshConfig, ServiceConfig
+from meshctl.config.problems import Problem, suggestion
+from meshctl.config.scalars import format_duration
+
+
+def check(config: MeshConfig) -> list[Problem]:
+    """Every problem between fields, in the order of the file's sections."""
+    rules = (_services, _routes, _listeners, _leases, _timing, _history)
+    return [problem for rule in rules for problem in rule(config)]
+
+
+def _services(config: MeshConfig) -> Iterator[Problem]:
+    for name, service in config.services.items():
+        if name == config.ingress.name:
+            yield Problem(("services", name), "the ingress has this name; rename one (ingress.name)")
+        yield from _replicas(name, service)
+        yield from _calls(name, service, config)
+
+
+def _replicas(name: str, service: ServiceConfig) -> Iterator[Problem]:
+    low, high = service.replicas.min, service.replicas.max
+    if low > high:
+        path = ("services", name, "replicas", "min")
+        yield Problem(path, f"expected at most max ({high}), got {low}; lower min or raise max")
+    per_try = service.retries.per_try_timeout
+    if per_try is not None and per_try > service.timeout:
+        path = ("services", name, "retries", "per_try_timeout")
+        whole = format_duration(service.timeout)
+        yield Problem(
+            path, f"expected at most the timeout ({whole}), got {format_duration(per_try)}; lower it or raise timeout"
+        )
+
+
+def _calls(name: str, service: ServiceConfig, config: MeshConfig) -> Iterator[Problem]:
+    counts = Counter(service.calls)
+    for index, callee in enumerate(service.calls):
+        path = ("services", name, "calls", index)
+        if callee == name:
+            yield Problem(path, f"'{name}' calls itself; remove it (cycles over other services are fine)")
+        elif callee not in config.services:
+            yield Problem(path, f"unknown service '{callee}'; {suggestion(callee, config.services)}")
+        elif counts[callee] > 1 and service.calls.index(callee) != index:
+            yield Problem(path, f"'{callee}' is named twice; remove one")
+
+
+def _routes(config: MeshConfig) -> Iterator[Problem]:
+    seen: dict[str, int] = {}
+    for index, route in enumerate(config.ingress.routes):
+        path = ("ingress", "routes", index)
+        if route.service not in config.services:
+            yield Problem(
+                (*path, "service"), f"unknown service '{route.service}'; {suggestion(route.service, config.services)}"
+            )
+        if route.prefix in seen:
+            yield Problem(
+                (*path, "prefix"), f"'{route.prefix}' is taken by routes[{seen[route.prefix]}]; remove one of the two"
+            )
+        seen.setdefault(route.prefix, index)
+
+
+def _listeners(config: MeshConfig) -> Iterator[Problem]:
+    xds, http = config.controller.xds, config.controller.http
+    if xds.port == http.port != 0 and _overlap(xds, http):
+        path = ("controller", "http", "port")
+        yield Problem(path, f"{http.port} is taken by controller.xds; choose another port")
+    if config.controller.allow_remote:
+        return
+    for name, listen in (("xds", xds), ("http", http)):
+        if not ipaddress.ip_address(listen.address).is_loopback:
+            message = f"{listen.address} is reachable from other machines; use 127.0.0.1, or set controller.allow_remote: true"
+            yield Problem(("controller", name, "address"), message)
+
+
+def _overlap(one: ListenConfig, other: ListenConfig) -> bool:
+    addresses = {ipaddress.ip_address(one.address), ipaddress.ip_address(other.address)}
+    return len(addresses) == 1 or any(address.is_unspecified for address in addresses)
+
+
+def _leases(config: MeshConfig) -> Iterator[Problem]:
+    tick, lease = config.controller.tick, config.controller.leases.limits
+    if lease < 2 * tick:
+        path = ("controller", "leases", "limits")
+        wanted = format_duration(2 * tick)
+        yield Problem(
+            path,
+            f"expected at least two ticks ({wanted}), got {format_duration(lease)}; raise it or shorten controller.tick",
+        )
+
+
+def _timing(config: MeshConfig) -> Iterator[Problem]:
+    tick, day = config.controller.tick, config.forecast.day
+    if day < 2 * tick:
+        message = f"expected at least two ticks ({format_duration(2 * tick)}), got {format_duration(day)}; raise it"
+        yield Problem(("forecast", "day"), message)
+
+
+def _history(config: MeshConfig) -> Iterator[Problem]:
+    history = config.forecast.history
+    if history is None:
+        return
+    path = ("forecast", "history")
+    if history.service not in config.services:
+        yield Problem(
+            (*path, "service"), f"unknown service '{history.service}'; {suggestion(history.service, config.services)}"
+        )
+    if not history.trace.is_file():
+        yield Problem((*path, "trace"), f"no such file: {history.trace}; paths start at the folder of the mesh file")
