@@ -1,0 +1,219 @@
+"""Messages to bytes and back: the only door to protobuf.
+
+Resources are built from envoy-data-plane (typed, validated) and encoded by the compiled walk of
+:mod:`xds._encoder`. The envelopes of the streams, encoded and decoded once per sidecar per push, are protobuf
+(upb) classes compiled from protos/_wire.proto. Neighbours: :mod:`xds.protocol.events` (what decoded requests look
+like), :mod:`xds.inspection` (a resource as JSON, for people).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
+
+from betterproto2 import Message
+from envoy_data_plane.message_pool import default_message_pool
+from google.protobuf.message import DecodeError
+from google.protobuf.message import Message as WireMessage
+
+from xds import _wire_pb2 as wire
+from xds._encoder import encode
+from xds.errors import CodecError
+from xds.model import RuntimeValue
+from xds.protocol.events import DeltaRequest, Item, Node, SotwRequest
+from xds.types import CLUSTER, ENDPOINT, LISTENER, RESOURCE, ROUTE
+
+__all__ = [
+    "decode_delta_request",
+    "decode_sotw_request",
+    "delta_response",
+    "encode",
+    "nonce_field",
+    "references",
+    "runtime_body",
+    "sotw_response",
+    "type_url",
+]
+
+_EDS = 3  # envoy.config.cluster.v3.Cluster.DiscoveryType
+_HTTP = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+
+_M = TypeVar("_M", bound=WireMessage)
+
+
+def type_url(message: Message) -> str:
+    """The type URL of a message of envoy-data-plane."""
+    return default_message_pool.type_to_url[type(message)]
+
+
+# Requests
+
+
+def decode_sotw_request(data: bytes) -> SotwRequest:
+    """A DiscoveryRequest from its bytes; CodecError if they are none."""
+    message = _parse(wire.DiscoveryRequest, data)
+    return SotwRequest(
+        type_url=message.type_url,
+        names=tuple(message.resource_names),
+        version=message.version_info,
+        nonce=message.response_nonce,
+        error=_error(message),
+        node=_node(message),
+    )
+
+
+def decode_delta_request(data: bytes) -> DeltaRequest:
+    """A DeltaDiscoveryRequest from its bytes; CodecError if they are none."""
+    message = _parse(wire.DeltaDiscoveryRequest, data)
+    return DeltaRequest(
+        type_url=message.type_url,
+        subscribe=tuple(message.resource_names_subscribe),
+        unsubscribe=tuple(message.resource_names_unsubscribe),
+        initial_versions=dict(message.initial_resource_versions),
+        nonce=message.response_nonce,
+        error=_error(message),
+        node=_node(message),
+    )
+
+
+def _error(message: wire.DiscoveryRequest | wire.DeltaDiscoveryRequest) -> str | None:
+    """A rejection is the presence of ``error_detail``, whatever it says."""
+    if not message.HasField("error_detail"):
+        return None
+    return message.error_detail.message or f"status {message.error_detail.code}"
+
+
+def _node(message: wire.DiscoveryRequest | wire.DeltaDiscoveryRequest) -> Node | None:
+    if not message.HasField("node"):
+        return None
+    node = message.node
+    return Node(node.id, node.cluster, _user_agent_version(node), frozenset(node.client_features))
+
+
+def _user_agent_version(node: wire.Node) -> str:
+    if not node.HasField("user_agent_build_version"):
+        return node.user_agent_version
+    version = node.user_agent_build_version.version
+    return f"{version.major_number}.{version.minor_number}.{version.patch}"
+
+
+# Responses. They are encoded without their nonce, once for all streams; protobuf fields concatenate, so each
+# stream appends its own.
+
+
+def sotw_response(url: str, version: str, items: Iterable[Item]) -> bytes:
+    """A DiscoveryResponse without its nonce. A resource with a TTL travels inside a ``Resource``."""
+    resources = [_any(RESOURCE, _resource(i).SerializeToString()) if i.ttl else _any(url, i.body or b"") for i in items]
+    return wire.DiscoveryResponse(version_info=version, resources=resources, type_url=url).SerializeToString()
+
+
+def delta_response(url: str, version: str, items: Iterable[Item], removed: Iterable[str] = ()) -> bytes:
+    """A DeltaDiscoveryResponse without its nonce. An item without a body is a heartbeat."""
+    return wire.DeltaDiscoveryResponse(
+        system_version_info=version,
+        resources=[_resource(item) for item in items],
+        type_url=url,
+        removed_resources=list(removed),
+    ).SerializeToString()
+
+
+def nonce_field(nonce: str) -> bytes:
+    """The bytes to append to a response of either variant."""
+    return wire.DiscoveryResponse(nonce=nonce).SerializeToString()
+
+
+def _resource(item: Item) -> wire.Resource:
+    message = wire.Resource(name=item.name, version=item.version)
+    if item.body is not None:
+        message.resource.CopyFrom(_any(item.type_url, item.body))
+    if item.ttl is not None:
+        message.ttl.CopyFrom(_duration(item.ttl))
+    return message
+
+
+def _any(url: str, value: bytes) -> wire.Any:
+    return wire.Any(type_url=url, value=value)
+
+
+def _duration(seconds: float) -> wire.Duration:
+    """At least a millisecond: a TTL of zero would mean none at all."""
+    whole, nanos = divmod(max(round(seconds * 1e9), 1_000_000), 1_000_000_000)
+    return wire.Duration(seconds=whole, nanos=nanos)
+
+
+# Runtime layers
+
+
+def runtime_body(name: str, values: Mapping[str, RuntimeValue]) -> bytes:
+    """A deterministic envoy.service.runtime.v3.Runtime: dotted keys stay flat, fractions become structs."""
+    message = wire.Runtime(name=name)
+    message.layer.SetInParent()
+    for key, value in values.items():
+        _fill(message.layer.fields[key], value)
+    return message.SerializeToString(deterministic=True)
+
+
+def _fill(target: wire.Value, value: RuntimeValue | str) -> None:
+    if isinstance(value, Mapping):
+        target.struct_value.SetInParent()
+        for key, inner in value.items():
+            _fill(target.struct_value.fields[key], inner)
+    elif isinstance(value, str):
+        target.string_value = value
+    else:
+        target.number_value = value
+
+
+# Which resource names which
+
+
+def references(url: str, body: bytes) -> frozenset[tuple[str, str]]:
+    """(type URL, name) of the resources that an encoded cluster, listener or route configuration needs."""
+    if url == CLUSTER:
+        return frozenset(_assignment(_parse(wire.Cluster, body)))
+    if url == ROUTE:
+        return frozenset((CLUSTER, name) for name in _clusters(_parse(wire.RouteConfiguration, body)))
+    if url == LISTENER:
+        return frozenset(_listener_references(_parse(wire.Listener, body)))
+    return frozenset()
+
+
+def _assignment(cluster: wire.Cluster) -> Iterator[tuple[str, str]]:
+    if cluster.type == _EDS:
+        yield ENDPOINT, cluster.eds_cluster_config.service_name or cluster.name
+
+
+def _clusters(routes: wire.RouteConfiguration) -> Iterator[str]:
+    """Names of clusters in every route action; a cluster that a header names is not known before a request."""
+    yield from (mirror.cluster for mirror in routes.request_mirror_policies)
+    for host in routes.virtual_hosts:
+        yield from (mirror.cluster for mirror in host.request_mirror_policies)
+        for route in host.routes:
+            yield from filter(None, _action_clusters(route.route))
+
+
+def _action_clusters(action: wire.RouteAction) -> Iterator[str]:
+    yield action.cluster
+    yield from (weight.name for weight in action.weighted_clusters.clusters)
+    yield from (mirror.cluster for mirror in action.request_mirror_policies)
+
+
+def _listener_references(listener: wire.Listener) -> Iterator[tuple[str, str]]:
+    for chain in (*listener.filter_chains, listener.default_filter_chain):
+        for one in chain.filters:
+            if one.typed_config.type_url == _HTTP:
+                yield from _http_references(_parse(wire.HttpConnectionManager, one.typed_config.value))
+
+
+def _http_references(http: wire.HttpConnectionManager) -> Iterator[tuple[str, str]]:
+    if http.rds.route_config_name:
+        yield ROUTE, http.rds.route_config_name
+    yield from ((CLUSTER, name) for name in _clusters(http.route_config))
+
+
+def _parse(message_type: type[_M], data: bytes) -> _M:
+    try:
+        return message_type.FromString(data)
+    except DecodeError as error:
+        name = message_type.DESCRIPTOR.name
+        raise CodecError(f"{len(data)} bytes are not a {name}: {error}; expected its protobuf encoding") from error

@@ -1,0 +1,151 @@
+"""What one node should have: encoded resources, versioned by their content.
+
+A version is a hash, so that a restarted server that computes the same resources sends nothing again. Sets are
+shared between the nodes of a group: the server encodes one response for all of them. ``check`` finds resources
+that contradict each other before a client does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+
+from betterproto2 import Message
+
+from xds import codec
+from xds.errors import SnapshotError
+from xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, short_name
+
+VERSION_LENGTH = 16
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One encoded resource. ``version`` is 16 hexadecimal digits of the SHA-256 of ``body``."""
+
+    type_url: str
+    name: str
+    version: str
+    body: bytes = field(repr=False)
+
+    @cached_property
+    def references(self) -> frozenset[tuple[str, str]]:
+        """(type URL, name) of the resources that this one needs: a route's clusters, an EDS cluster's endpoints."""
+        return codec.references(self.type_url, self.body)
+
+    @cached_property
+    def clusters(self) -> frozenset[str]:
+        """Names of the clusters that this resource sends traffic to."""
+        return frozenset(name for type_url, name in self.references if type_url == CLUSTER)
+
+    @cached_property
+    def assignment(self) -> str | None:
+        """The name under which an EDS cluster asks for its endpoints; None for any other resource."""
+        return next((name for type_url, name in self.references if type_url == ENDPOINT), None)
+
+
+@dataclass(frozen=True, eq=False)
+class ResourceSet:
+    """All resources of one type that a group of nodes may have, by name."""
+
+    type_url: str
+    resources: Mapping[str, Resource]
+
+    @cached_property
+    def version(self) -> str:
+        """A hash over the sorted names and versions."""
+        return combined_version((name, one.version) for name, one in self.resources.items())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ResourceSet):
+            return NotImplemented
+        return self is other or (self.type_url == other.type_url and self.version == other.version)
+
+    def __hash__(self) -> int:
+        return hash((self.type_url, self.version))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The sets of one node by type URL. A type that is absent is not loaded yet: the server stays silent about it."""
+
+    sets: Mapping[str, ResourceSet]
+
+    def get(self, type_url: str) -> ResourceSet | None:
+        """The set of one type, or None while it is not loaded."""
+        return self.sets.get(type_url)
+
+
+def resource(name: str, message: Message) -> Resource:
+    """Encode ``message`` as the resource ``name``; its type URL is that of its class."""
+    return encoded(codec.type_url(message), name, codec.encode(message))
+
+
+def encoded(type_url: str, name: str, body: bytes) -> Resource:
+    """A resource from bytes that are encoded already."""
+    return Resource(type_url, name, hashlib.sha256(body).hexdigest()[:VERSION_LENGTH], body)
+
+
+def resource_set(type_url: str, resources: Iterable[Resource]) -> ResourceSet:
+    """Collect resources of one type; SnapshotError if one is of another type or if two share a name."""
+    by_name: dict[str, Resource] = {}
+    for one in resources:
+        if one.type_url != type_url:
+            raise SnapshotError(f"{one.name!r} is a {short_name(one.type_url)} resource in a set of {type_url}")
+        if one.name in by_name:
+            raise SnapshotError(f"two {short_name(type_url)} resources are named {one.name!r}; names must be unique")
+        by_name[one.name] = one
+    return ResourceSet(type_url, MappingProxyType(by_name))
+
+
+def snapshot(*sets: ResourceSet) -> Snapshot:
+    """A snapshot of sets of distinct types; SnapshotError if two are of the same type."""
+    by_type: dict[str, ResourceSet] = {}
+    for one in sets:
+        if one.type_url in by_type:
+            raise SnapshotError(f"two sets of type {one.type_url} in one snapshot; merge them into one")
+        by_type[one.type_url] = one
+    return Snapshot(MappingProxyType(by_type))
+
+
+def combined_version(versions: Iterable[tuple[str, str]]) -> str:
+    """A hash over (name, version) pairs, whatever their order."""
+    digest = hashlib.sha256()
+    for name, version in sorted(versions):
+        digest.update(f"{name}\0{version}\0".encode())
+    return digest.hexdigest()[:VERSION_LENGTH]
+
+
+def check(candidate: Snapshot, known: Iterable[str] = ()) -> None:
+    """Raise SnapshotError if a resource refers to one that the snapshot lacks.
+
+    ``known`` names clusters that the client has from elsewhere (its bootstrap). A type that is not loaded is not
+    checked against.
+    """
+    problems = [*_misnamed(candidate), *_dangling(candidate, frozenset(known))]
+    if problems:
+        raise SnapshotError("inconsistent snapshot: " + "; ".join(problems))
+
+
+def _misnamed(candidate: Snapshot) -> Iterator[str]:
+    for type_url, one_set in candidate.sets.items():
+        for name, one in one_set.resources.items():
+            if name != one.name or one.type_url != type_url or one_set.type_url != type_url:
+                yield f"{short_name(type_url)} {name!r} holds {short_name(one.type_url)} {one.name!r}"
+
+
+def _dangling(candidate: Snapshot, known: frozenset[str]) -> Iterator[str]:
+    for type_url in (CLUSTER, LISTENER, ROUTE):
+        one_set = candidate.get(type_url)
+        for one in one_set.resources.values() if one_set else ():
+            for target, name in sorted(one.references):
+                if not _has(candidate, target, name) and not (target == CLUSTER and name in known):
+                    yield f"{short_name(type_url)} {one.name!r} names {short_name(target)} {name!r}, which is missing"
+
+
+def _has(candidate: Snapshot, type_url: str, name: str) -> bool:
+    target = candidate.get(type_url)
+    return target is None or name in target.resources
