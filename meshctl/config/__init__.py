@@ -1,7 +1,7 @@
 """The mesh file: ``load`` reads it, ``schema`` describes it, ``resolved`` says where each value came from.
 
-Precedence: flag > ``MESHCTL_SECTION__FIELD`` (:mod:`meshctl.config.environment`) > file > default. Errors name the file, the
-line and the field of every problem at once. The sections are in :mod:`meshctl.config.model`.
+Precedence: flag > ``MESHCTL_SECTION__FIELD`` (:mod:`meshctl.config.environment`) > file > default. Errors name the
+file, the line and the field of every problem at once. The sections are in :mod:`meshctl.config.model`.
 """
 
 from meshctl.config.loading import load, resolved, schema

@@ -32,11 +32,9 @@ def _replicas(name: str, service: ServiceConfig) -> Iterator[Problem]:
         yield Problem(path, f"expected at most max ({high}), got {low}; lower min or raise max")
     per_try = service.retries.per_try_timeout
     if per_try is not None and per_try > service.timeout:
-        path = ("services", name, "retries", "per_try_timeout")
-        whole = format_duration(service.timeout)
-        yield Problem(
-            path, f"expected at most the timeout ({whole}), got {format_duration(per_try)}; lower it or raise timeout"
-        )
+        bound, got = format_duration(service.timeout), format_duration(per_try)
+        message = f"expected at most the timeout ({bound}), got {got}; lower it or raise timeout"
+        yield Problem(("services", name, "retries", "per_try_timeout"), message)
 
 
 def _calls(name: str, service: ServiceConfig, config: MeshConfig) -> Iterator[Problem]:
@@ -75,7 +73,7 @@ def _listeners(config: MeshConfig) -> Iterator[Problem]:
         return
     for name, listen in (("xds", xds), ("http", http)):
         if not ipaddress.ip_address(listen.address).is_loopback:
-            message = f"{listen.address} is reachable from other machines; use 127.0.0.1, or set controller.allow_remote: true"
+            message = f"{listen.address} is reachable from outside; use 127.0.0.1, or set controller.allow_remote: true"
             yield Problem(("controller", name, "address"), message)
 
 
@@ -87,12 +85,9 @@ def _overlap(one: ListenConfig, other: ListenConfig) -> bool:
 def _leases(config: MeshConfig) -> Iterator[Problem]:
     tick, lease = config.controller.tick, config.controller.leases.limits
     if lease < 2 * tick:
-        path = ("controller", "leases", "limits")
-        wanted = format_duration(2 * tick)
-        yield Problem(
-            path,
-            f"expected at least two ticks ({wanted}), got {format_duration(lease)}; raise it or shorten controller.tick",
-        )
+        bound, got = format_duration(2 * tick), format_duration(lease)
+        message = f"expected at least two ticks ({bound}), got {got}; raise it or shorten controller.tick"
+        yield Problem(("controller", "leases", "limits"), message)
 
 
 def _timing(config: MeshConfig) -> Iterator[Problem]:

@@ -33,7 +33,7 @@ class DocumentError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """``data`` as plain dicts, lists and scalars; ``lines`` of every path; ``duplicates`` as (path, line) of repeats."""
+    """``data`` as dicts, lists and scalars; ``lines`` of every path; ``duplicates`` as (path, line) of repeats."""
 
     data: Any
     lines: Mapping[Path, int] = field(default_factory=dict)
@@ -54,9 +54,7 @@ def parse(text: str) -> Document:
         raise _syntax(error) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise DocumentError(
-            f"a character that YAML does not allow (#x{ord(str(error.character)):04x})", line, 1
-        ) from None
+        raise DocumentError(f"a character that YAML does not allow (code {error.character})", line, 1) from None
     reader = _Reader()
     data = {} if root is None else reader.read(root, ())
     return Document(data, reader.lines, tuple(reader.duplicates))
@@ -95,6 +93,7 @@ class _Reader:
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.read(item, (*path, index)) for index, item in enumerate(node.value)]
+        assert isinstance(node, yaml.ScalarNode)
         return node.value if node.style is not None else scalar(node.value)
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Overrides from the environment: ``MESHCTL_CONTROLLER__TICK=2s`` sets ``controller.tick``.
 
 A variable belongs to the mesh file if it starts with ``MESHCTL_`` and holds a double underscore; single names such as
-``MESHCTL_SERVER`` are options of commands. Names are matched without regard to case, and ``_`` stands for ``-`` in names of
-services. Items of lists are addressed by number: ``MESHCTL_INGRESS__ROUTES__0__PREFIX=/shop``. Values are YAML.
+``MESHCTL_SERVER`` are options of commands. Names are matched without regard to case, and ``_`` stands for ``-`` in
+names of services. Items of lists are addressed by number: ``MESHCTL_INGRESS__ROUTES__0__PREFIX=/shop``. Values are YAML.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _part(data: Any, path: Path, part: str) -> str | int:
     if isinstance(data, list) and part.isdecimal() and int(part) < len(data):
         return int(part)
     chosen = tuple(data) if takes_names(path) and isinstance(data, dict) else ()
-    known = {_fold(key): key for key in (*section_keys(path), *chosen)}
+    known: dict[str, str] = {_fold(key): key for key in (*section_keys(path), *chosen)}
     if _fold(part) in known:
         return known[_fold(part)]
     where = ".".join(map(str, path)) or "a mesh file"

@@ -103,9 +103,8 @@ def _parse(file: FilePath) -> Document:
     except UnicodeDecodeError as error:
         raise MeshConfigError([f"{file}: byte {error.start} is not UTF-8; save the file as UTF-8"]) from None
     except DocumentError as error:
-        raise MeshConfigError(
-            [f"{file.name}:{error.line}:{error.column}: {error.message}; correct the YAML here"]
-        ) from None
+        where = f"{file.name}:{error.line}:{error.column}"
+        raise MeshConfigError([f"{where}: {error.message}; correct the YAML here"]) from None
 
 
 def _validate(data: Any, base: FilePath) -> tuple[MeshConfig | None, list[Problem]]:
@@ -137,7 +136,7 @@ def _without(data: Any, path: Path) -> Any:
 
 def _duplicates(source: _Source) -> list[str]:
     return [
-        f"{source.file.name}:{line}: {dotted(path)}: this key stands on line {source.document.line(path)} already; remove one"
+        f"{source.file.name}:{line}: {dotted(path)}: already set on line {source.document.line(path)}; remove one"
         for path, line in source.document.duplicates
     ]
 

@@ -203,7 +203,8 @@ class ScalingConfig(Section):
     """How replicas are chosen."""
 
     policy: Literal["static", "reactive", "predictive"] = "predictive"
-    """`static` keeps what is there, `reactive` follows utilisation (the Kubernetes HPA formula), `predictive` raises a floor under it."""
+    """`static` keeps what is there, `reactive` follows utilisation (the Kubernetes HPA
+    formula), `predictive` raises a floor under it."""
     target_utilization: Annotated[float, *number(0.05, 1)] = 0.65
     """The share of a replica's concurrency that should be in use."""
     tolerance: Annotated[float, *number(0, 1)] = 0.1
@@ -222,7 +223,7 @@ class LimitsConfig(Section):
     quantile: Annotated[float, *number(0.5, 0.999)] = 0.95
     """The quantile of the forecast that limits must admit."""
     minimum: Annotated[int, *integer(1, 1_000_000)] = 4
-    """A planned limit is never below this many requests per live sidecar (unless the base is), so that a burst survives."""
+    """A planned limit is never below this many requests per live sidecar (unless the base is); bursts survive."""
 
 
 class GuardrailsConfig(Section):
@@ -280,7 +281,7 @@ class PlatformConfig(Section):
     """Who runs the replicas."""
 
     kind: Literal["processes", "dns", "none"] = "none"
-    """`processes`: a supervisor's HTTP API; `dns`: replicas are what names resolve to; `none`: no replicas are managed."""
+    """`processes`: a supervisor's HTTP API; `dns`: replicas are what names resolve to; `none`: nobody."""
     url: Url = "http://127.0.0.1:18090"
     """The supervisor's API (`processes`)."""
     token_file: FilePath = Path("platform.token")

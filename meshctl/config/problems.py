@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from meshctl.config.document import Path
@@ -80,14 +81,23 @@ _SHAPES = {
 
 
 def _hint(path: Path) -> str:
-    meaning = _describe(path)
-    return f"; {path[-1]}: {meaning}" if meaning else ""
+    field = _field(path)
+    if field is None:
+        return ""
+    default = field.get_default()
+    plain = isinstance(default, str | int | float) and not isinstance(default, bool)
+    return f"; {_describe(path)}" + (f" (default: {default})" if plain else "")
 
 
 def _describe(path: Path) -> str:
+    field = _field(path)
+    text = " ".join((field.description or "").split()).removesuffix(".") if field else ""
+    return text[:1].lower() + text[1:]
+
+
+def _field(path: Path) -> FieldInfo | None:
     section = section_at(path[:-1]) if path else None
-    field = section.model_fields.get(str(path[-1])) if section else None
-    return " ".join((field.description or "").split()).removesuffix(".") if field else ""
+    return section.model_fields.get(str(path[-1])) if section else None
 
 
 def section_keys(path: Path) -> tuple[str, ...]:

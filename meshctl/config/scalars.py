@@ -93,22 +93,20 @@ def duration(low: float, high: float) -> Any:
     )
 
 
-def _range(noun: str, low: float, high: float | None, above: bool) -> str:
-    start = f"{noun} above {low:g}" if above else f"{noun} of at least {low:g}"
-    return (
-        start
-        if high is None
-        else f"{noun} {'above' if above else 'from'} {low:g} {'and at most' if above else 'to'} {high:g}"
-    )
+def _within(noun: str, value: float, low: float, high: float | None, *, above: bool = False) -> None:
+    if value < low or (above and value == low):
+        raise refuse(f"{noun} {'above' if above else 'of at least'} {low:.10g}", value)
+    if high is not None and value > high:
+        raise refuse(f"{noun} of at most {high:.10g}", value)
 
 
 def integer(low: int, high: int | None = None) -> Any:
     """A whole number within bounds; text, booleans and fractions are refused."""
-    expected = _range("an integer", low, high, above=False)
 
     def read(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
-            raise refuse(expected, value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise refuse(f"an integer of at least {low}", value)
+        _within("an integer", value, low, high)
         return value
 
     schema: dict[str, Any] = {"type": "integer", "minimum": low}
@@ -117,13 +115,11 @@ def integer(low: int, high: int | None = None) -> Any:
 
 def number(low: float, high: float | None = None, *, above: bool = False) -> Any:
     """A finite number from ``low`` (or ``above`` it) to ``high``; text and booleans are refused."""
-    expected = _range("a number", low, high, above)
 
     def read(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise refuse(expected, value)
-        if value < low or (above and value == low) or (high is not None and value > high):
-            raise refuse(expected, value)
+            raise refuse(f"a number {'above' if above else 'of at least'} {low:.10g}", value)
+        _within("a number", value, low, high, above=above)
         return float(value)
 
     schema: dict[str, Any] = {"type": "number", "exclusiveMinimum" if above else "minimum": low}
