@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
+from forecasting.errors import QuantileError
 from forecasting.series import FloatArray, Series
 
 QUANTILES: tuple[float, ...] = (0.05, 0.5, 0.9, 0.95, 0.99)
@@ -28,11 +31,28 @@ class Forecast:
 
     def at(self, horizon: int, quantile: float) -> float:
         """The quantile of step ``horizon`` (1 is the next step)."""
-        return float(self.values[horizon - 1, self.quantiles.index(quantile)])
+        return float(self.values[horizon - 1, column(self.quantiles, quantile)])
 
     def peak(self, steps: int, quantile: float) -> float:
         """The largest quantile over the next ``steps`` steps."""
-        return float(self.values[:steps, self.quantiles.index(quantile)].max())
+        return float(self.values[:steps, column(self.quantiles, quantile)].max())
+
+
+def column(quantiles: tuple[float, ...], quantile: float) -> int:
+    """Where ``quantile`` stands. Raises QuantileError where it was not forecast."""
+    if quantile not in quantiles:
+        raise QuantileError(f"quantile {quantile} was not forecast; choose one of {', '.join(map(str, quantiles))}")
+    return quantiles.index(quantile)
+
+
+def lawful(values: FloatArray) -> FloatArray:
+    """What ``Forecast.values`` promises, for any array ``(..., Q)``: not negative, never decreasing along the last axis."""
+    return np.maximum.accumulate(np.maximum(values, 0.0), axis=-1)
+
+
+def forecast_of(series: Series, model: str, values: FloatArray) -> Forecast:
+    """The forecast of ``series`` from its end: ``values`` has shape ``(H, len(QUANTILES))``."""
+    return Forecast(series.name, model, series.end, series.step, QUANTILES, lawful(values))
 
 
 class Forecaster(Protocol):
