@@ -15,7 +15,7 @@ from urllib.error import HTTPError
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
-from chaos.errors import ApiError, ApiUnreachable
+from chaos.errors import ApiError, UnreachableError
 
 Json = dict[str, Any]
 
@@ -33,11 +33,11 @@ class ApiConfig:
 
 
 class Api:
-    """Synchronous requests; each raises :class:`ApiError` or :class:`ApiUnreachable`."""
+    """Synchronous requests; each raises :class:`ApiError` or :class:`UnreachableError`."""
 
     def __init__(self, config: ApiConfig) -> None:
         if urlsplit(config.url).scheme not in {"http", "https"}:
-            raise ApiUnreachable(f"{config.url!r} is no http:// or https:// URL")
+            raise UnreachableError(f"{config.url!r} is no http:// or https:// URL")
         self.config = config
         self._opener = build_opener(ProxyHandler({}))
 
@@ -64,7 +64,7 @@ class Api:
         except HTTPError as error:
             raise _refused(method, path, error) from None
         except (OSError, HTTPException) as error:
-            raise ApiUnreachable(f"no answer from {self.config.url}: {getattr(error, 'reason', error)}") from error
+            raise UnreachableError(f"no answer from {self.config.url}: {getattr(error, 'reason', error)}") from error
 
     def _headers(self, method: str) -> dict[str, str]:
         headers = {"Accept": "application/json", "Content-Type": "application/json"}

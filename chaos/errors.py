@@ -1,11 +1,11 @@
 """What can go wrong with an experiment.
 
-    ChaosError
-    +-- ExperimentError        the experiment itself is wrong: names the field, what was expected and what to do
-    +-- ApiError               the control plane answered, and refused (status, code, message)
-    +-- ApiUnreachable         nobody answered
-    +-- RunnerError            Chaos Toolkit could not be started, or left no readable journal
-    +-- DeadlineExceeded       the experiment took longer than it may
+ChaosError
++-- ExperimentError        the experiment itself is wrong: names the field, what was expected and what to do
++-- ApiError               the control plane answered, and refused (status, code, message)
++-- UnreachableError         nobody answered
++-- RunnerError            Chaos Toolkit could not be started, or left no readable journal
++-- DeadlineError       the experiment took longer than it may
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ApiError(ChaosError):
         self.code = code
 
 
-class ApiUnreachable(ChaosError):
+class UnreachableError(ChaosError):
     """No answer from the control plane within the timeout."""
 
 
@@ -40,5 +40,5 @@ class RunnerError(ChaosError):
     """Chaos Toolkit did not run to its end."""
 
 
-class DeadlineExceeded(ChaosError):
+class DeadlineError(ChaosError):
     """The experiment was stopped at its deadline; its faults were deleted, and their lease ends them anyhow."""

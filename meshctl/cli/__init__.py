@@ -1,8 +1,7 @@
 """The command line. ``main`` is a group whose commands are imported only when they are invoked.
-
-The table :data:`COMMANDS` carries the short help of every command, so that ``meshctl --help`` and shell completion import
-none of the rooms behind them. Exit codes: 0 yes; 1 it worked and the answer is no; 2 usage; 69 control plane unreachable;
-70 internal error; 124 timeout; 130 interrupted.
+ The table :data:`COMMANDS` carries the short help of every command, so that ``meshctl --help`` and shell completion
+import none of the rooms behind them. Exit codes: 0 yes; 1 it worked and the answer is no; 2 usage; 69 control plane
+unreachable; 70 internal error; 124 timeout; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import click
@@ -73,11 +72,12 @@ class LazyGroup(click.Group):
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run and exit; with ``standalone_mode=False`` return what the command returned, as click does."""
+        run: Callable[..., Any] = super().main
         if not standalone_mode:
-            return super().main(args, *rest, standalone_mode=False, **extra)
+            return run(args, *rest, standalone_mode=False, **extra)
         debug = "--debug" in (sys.argv[1:] if args is None else args)
         try:
-            code = super().main(args, *rest, standalone_mode=False, **extra)
+            code = run(args, *rest, standalone_mode=False, **extra)
         except Exception as error:
             if debug and not isinstance(error, (click.ClickException, click.Abort, BrokenPipeError)):
                 raise
@@ -105,7 +105,9 @@ def exit_code(error: Exception) -> int:
 
 
 def _reader_left() -> int:
-    """``meshctl ... | head`` is no error; stdout is pointed at nothing so that the interpreter's last flush is silent."""
+    """``meshctl ... | head`` is no error; stdout is pointed at nothing so that the interpreter's last flush is
+    silent.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 

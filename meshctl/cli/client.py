@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import click
 
-from chaos.client import Api, ApiConfig
-from chaos.errors import ApiError, ApiUnreachable, ChaosError, DeadlineExceeded, ExperimentError
+from chaos.client import Api, ApiConfig, Json, segment
+from chaos.errors import ApiError, ChaosError, DeadlineError, ExperimentError, UnreachableError
+from meshctl import errors
 from meshctl.cli.options import connection_settings
-from meshctl.errors import MeshctlError
-
-
-class ServerUnreachable(MeshctlError):
-    """Nobody answers at ``--server``."""
-
-    exit_code = 69
-
-
-class RequestRefused(MeshctlError):
-    """The control plane answered with an error that the user can do something about."""
-
-    exit_code = 2
-
-
-class CommandTimeout(MeshctlError):
-    """A deadline passed."""
-
-    exit_code = 124
 
 
 def api() -> Api:
@@ -38,30 +20,49 @@ def api() -> Api:
         return Api(ApiConfig(settings.server, settings.token_file, settings.timeout))
 
 
+def get(path: str, **query: object) -> Json:
+    """GET from the control plane of the current command."""
+    with translated():
+        return api().get(path, **query)
+
+
+def post(path: str, body: Mapping[str, object]) -> Json:
+    """POST to the control plane of the current command."""
+    with translated():
+        return api().post(path, body)
+
+
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn the chaos library's errors into errors of the command line."""
+    """Turn the chaos library's errors into errors of the application."""
     try:
         yield
     except ChaosError as error:
         raise _translate(error) from error
 
 
-def _translate(error: ChaosError) -> MeshctlError:
-    if isinstance(error, ApiUnreachable):
-        return ServerUnreachable(f"{error}; start it with `meshctl serve -f mesh.yaml`, or set --server or MESHCTL_SERVER")
-    if isinstance(error, DeadlineExceeded):
-        return CommandTimeout(str(error))
+def _translate(error: ChaosError) -> errors.MeshctlError:
+    if isinstance(error, UnreachableError):
+        remedy = "start it with `meshctl serve -f mesh.yaml`, or set --server or MESHCTL_SERVER"
+        return errors.UnreachableError(f"{error}; {remedy}")
+    if isinstance(error, DeadlineError):
+        return errors.DeadlineError(str(error))
     if isinstance(error, ApiError):
         return _refusal(error)
     if isinstance(error, ExperimentError):
-        return RequestRefused(str(error))
-    return MeshctlError(str(error))
+        return errors.UsageError(str(error))
+    return errors.MeshctlError(str(error))
 
 
-def _refusal(error: ApiError) -> MeshctlError:
+def _refusal(error: ApiError) -> errors.MeshctlError:
     if error.status == 401:
-        return RequestRefused(f"{error}; point --token-file or MESHCTL_TOKEN_FILE to <state_dir>/api-token of the server")
+        remedy = "point --token-file or MESHCTL_TOKEN_FILE to <state_dir>/api-token of the server"
+        return errors.UsageError(f"{error}; {remedy}")
     if error.status == 503:
-        return ServerUnreachable(f"{error}; the control plane is starting or stopping: try again")
-    return RequestRefused(str(error)) if error.status < 500 else MeshctlError(str(error))
+        return errors.UnreachableError(f"{error}; the control plane is starting or stopping: try again")
+    if error.status < 500:
+        return errors.UsageError(str(error))
+    return errors.ApiError(str(error), status=error.status, code=error.code)
+
+
+__all__ = ["api", "get", "post", "segment", "translated"]

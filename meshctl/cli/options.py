@@ -17,7 +17,7 @@ class ConnectionSettings(NamedTuple):
     """How to reach the control plane: base URL, file with the API token, and seconds to wait for one answer."""
 
     server: str = "http://127.0.0.1:18080"
-    token_file: str = ".meshctl/api-token"
+    token_file: str = ".meshctl/api-token"  # noqa: S105 (a path)
     timeout: float = 10.0
 
 
