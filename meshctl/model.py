@@ -1,7 +1,7 @@
 """Frozen values that the rooms of the control plane hand to each other.
 
-``observe`` makes an :class:`Observation`, ``decide`` makes a :class:`Plan` of :class:`Decision` records, actuators apply it.
-Rates are per second, durations and times are seconds, memory is bytes, CPU is cores.
+``observe`` makes an :class:`Observation`, ``decide`` makes a :class:`Plan` of :class:`Decision` records, actuators
+apply it. Rates are per second, durations and times are seconds, memory is bytes, CPU is cores.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ class Replica:
     """One replica of a service (or of an ingress) as the platform reports it.
 
     ``cpu`` is in cores over the last observation interval, ``memory`` resident bytes; both cover the
-    service process and its sidecar. ``admin`` is the sidecar's admin endpoint.
+    service process and its sidecar. ``admin`` is the sidecar's admin endpoint. ``inbound`` is where others reach the
+    replica; ``listen`` is where its sidecar binds, if that is another address (a wildcard inside a container).
     """
 
     node_id: str
@@ -34,9 +35,10 @@ class Replica:
     memory: int = 0
     started_at: float = 0.0
     ready_at: float | None = None
+    listen: Address | None = None
 
     def workload(self) -> Workload:
-        return Workload(self.node_id, self.service, self.inbound, self.outbound, self.app)
+        return Workload(self.node_id, self.service, self.listen or self.inbound, self.outbound, self.app)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +106,9 @@ class Observation:
 class Demand:
     """The forecast of one service's demand, as planning needs it.
 
-    ``expected`` and ``upper`` are the median and the 95 % quantile of the next step; ``peak`` is the upper quantile of the maximum
-    over the platform's start-up time. ``model`` made it; ``skilled`` says whether it beats last value and
-    may act; ``reason`` says why (or why not).
+    ``expected`` and ``upper`` are the median and the 95 % quantile of the next step; ``peak`` is the upper quantile
+    of the maximum over the platform's start-up time. ``model`` made it; ``skilled`` says whether it beats last value
+    and may act; ``reason`` says why (or why not).
     """
 
     service: str
@@ -124,10 +126,12 @@ Outcome = Literal["applied", "held", "dry-run", "paused"]
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One number that planning chose. ``subject`` is a service, an edge ``caller>callee``, or an ingress route ``ingress/prefix``.
+    """One number that planning chose. ``subject`` is a service, an edge ``caller>callee``, or an ingress route
+    ``ingress/prefix``.
 
     ``proposed`` is what the rule asked for, ``chosen`` what the guardrails let through, ``previous`` what was in force.
-    ``policy`` names the rule that won; ``guardrails`` the rules that changed the proposal; ``inputs`` the numbers that went in.
+    ``policy`` names the rule that won; ``guardrails`` the rules that changed the proposal; ``inputs`` the numbers
+    that went in.
     """
 
     kind: Kind
@@ -147,11 +151,24 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceMemory:
+    """What planning carries from one tick to the next for a service.
+
+    ``wanted`` holds (time, replicas) of recent proposals, oldest first: scale-down waits for the largest of them.
+    ``service_time`` is the smoothed time (seconds) that one request occupies a replica, None while never measured.
+    """
+
+    wanted: tuple[tuple[float, int], ...] = ()
+    service_time: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What one tick wants.
 
     ``replicas``: service to count. ``limits``: (caller, callee) to the thresholds of *one* live sidecar of the caller.
-    ``rate_limits``: (ingress, prefix) to requests per second; ``enforce`` holds those that the leased layer switches on.
+    ``rate_limits``: (ingress, prefix) to requests per second; ``enforce`` holds those that the leased layer switches
+    on. Rate limits are those of *one* live ingress. ``memory`` goes into the next tick's planning.
     """
 
     tick: int
@@ -161,3 +178,4 @@ class Plan:
     rate_limits: Mapping[tuple[str, str], float]
     enforce: frozenset[tuple[str, str]]
     decisions: tuple[Decision, ...]
+    memory: Mapping[str, ServiceMemory] = field(default_factory=dict)

@@ -2,7 +2,8 @@
 
 A variable belongs to the mesh file if it starts with ``MESHCTL_`` and holds a double underscore; single names such as
 ``MESHCTL_SERVER`` are options of commands. Names are matched without regard to case, and ``_`` stands for ``-`` in
-names of services. Items of lists are addressed by number: ``MESHCTL_INGRESS__ROUTES__0__PREFIX=/shop``. Values are YAML.
+names of services. Items of lists are addressed by number: ``MESHCTL_INGRESS__ROUTES__0__PREFIX=/shop``. Values are
+YAML.
 """
 
 from __future__ import annotations
