@@ -23,7 +23,10 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 _FOLDER = "envoy-configs"
 _DETECTOR = "envoy.tracers.opentelemetry.resource_detectors.static_config"
-_DETECTOR_TYPE = "type.googleapis.com/envoy.extensions.tracers.opentelemetry.resource_detectors.v3.StaticConfigResourceDetectorConfig"
+_DETECTOR_TYPE = (
+    "type.googleapis.com/envoy.extensions.tracers.opentelemetry.resource_detectors.v3"
+    ".StaticConfigResourceDetectorConfig"
+)
 
 #: Parsed YAML; the templates are ours, so their shape is known.
 Document = dict[str, Any]
