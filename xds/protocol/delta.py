@@ -1,0 +1,82 @@
+"""The incremental variant: requests say what changes in the subscription, responses what changes in the resources.
+
+https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#incremental-xds
+"""
+
+from __future__ import annotations
+
+from xds import codec
+from xds.protocol.events import DeltaRequest, Item, Response, SotwRequest
+from xds.protocol.responses import ResponseCache
+from xds.protocol.stream import Stream
+from xds.protocol.subscription import Subscription
+from xds.snapshot import Resource, ResourceSet
+from xds.types import ENDPOINT, RUNTIME
+
+
+class DeltaStream(Stream):
+    """One stream of AggregatedDiscoveryService.DeltaAggregatedResources, or of a single type."""
+
+    def __init__(self, nonce_prefix: str, cache: ResponseCache, type_url: str = "") -> None:
+        super().__init__(nonce_prefix, cache, type_url)
+        self._started: set[str] = set()
+
+    def _take(self, sub: Subscription, request: SotwRequest | DeltaRequest, now: float) -> None:
+        """A stale nonce answers nothing, but the changes that come with it count.
+
+        https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#incremental-xds
+        """
+        if not isinstance(request, DeltaRequest):
+            raise TypeError("a delta stream takes DeltaRequest")
+        if request.nonce:
+            self._answered(sub, request.nonce, request.error, now)
+        first = sub.type_url not in self._started
+        self._started.add(sub.type_url)
+        if sub.type_url == RUNTIME:
+            self._take_layers(sub, request)
+            return
+        if not request.subscribe and not request.unsubscribe and first:
+            sub.start_implicit_wildcard()
+        sub.subscribe(request.subscribe)
+        if first:
+            self._reconnected(sub, request)
+        self._unsubscribe(sub, request.unsubscribe)
+
+    def _take_layers(self, sub: Subscription, request: DeltaRequest) -> None:
+        """A live lease is sent anew after a reconnect, whatever the client says it has."""
+        self.layers.subscribe(request.subscribe, known=request.initial_versions)
+        self.layers.unsubscribe(request.unsubscribe)
+        sub.names = set(self.layers.by_name)
+
+    def _reconnected(self, sub: Subscription, request: DeltaRequest) -> None:
+        """The client says what it has from an earlier stream. Endpoints of clusters that changed meanwhile are owed
+        even so: their clusters are warming again."""
+        sub.adopt(request.initial_versions)
+        if sub.type_url == ENDPOINT:
+            sub.force(sub.names & self._changed_assignments)
+
+    def _unsubscribe(self, sub: Subscription, names: tuple[str, ...]) -> None:
+        """Nothing needs to be said, except about a name that the wildcard still covers: the client cannot know.
+
+        https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#unsubscribing-from-resources
+        """
+        sub.unsubscribe(names)
+        if sub.wildcard:
+            sub.force(names)
+
+    def _addition(self, sub: Subscription, current: ResourceSet, due: list[Resource], now: float) -> Response | None:
+        """What changed, and by name what was asked for and does not exist.
+
+        https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#knowing-when-a-requested-resource-does-not-exist
+        """
+        missing = sub.missing(current)
+        if not due and not missing and not sub.unanswered:
+            return None
+        body = self.cache.delta(current, due, missing)
+        return self._send(sub, current, body, sent=due, removed=missing, now=now)
+
+    def _removal(self, sub: Subscription, current: ResourceSet, gone: list[str], now: float) -> Response | None:
+        return self._send(sub, current, self.cache.delta(current, (), gone), sent=(), removed=gone, now=now)
+
+    def _encode_layer(self, version: str, item: Item) -> bytes:
+        return codec.delta_response(RUNTIME, version, [item])

@@ -1,0 +1,290 @@
+"""What both variants of a stream share: who the client is, what it should have, and what goes out next.
+
+A machine is fed by :meth:`Stream.receive`, :meth:`Stream.publish` and :meth:`Stream.lease`, and drained by
+:meth:`Stream.poll`, one response at a time, whenever the transport can take one. What is due is computed at that
+moment from the newest content: a response that was overtaken never existed, so a slow client costs no memory.
+At most one response of a type is unanswered at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from xds import codec
+from xds.errors import RemoteError
+from xds.protocol import ordering
+from xds.protocol.events import DeltaRequest, Item, Node, Notice, Response, SotwRequest
+from xds.protocol.layers import Layers
+from xds.protocol.leases import Layer, Lease, Send
+from xds.protocol.responses import ResponseCache
+from xds.protocol.subscription import Flight, Subscription
+from xds.snapshot import Resource, ResourceSet, Snapshot
+from xds.types import CLUSTER, ENDPOINT, ROUTE, RUNTIME
+
+State = Literal["SYNCED", "STALE", "NACKED", "NOT-SENT"]
+
+#: More types than exist: a client that asks for more is broken.
+MAX_TYPES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class TypeState:
+    """Where one type stands: versions that the client should have, was sent and accepted; ``at`` is the last change."""
+
+    state: State
+    desired: str
+    sent: str
+    acked: str
+    at: float
+    error: str = ""
+
+
+class Stream(ABC):
+    """The server's side of one xDS stream.
+
+    ``nonce_prefix`` should be random: nonces of a dead server must not be taken for ours. ``type_url`` is given for
+    a service of a single type, whose requests may leave theirs out.
+    """
+
+    exclusive_lease = False
+
+    def __init__(self, nonce_prefix: str, cache: ResponseCache, type_url: str = "") -> None:
+        self.node: Node | None = None
+        self.subscriptions: dict[str, Subscription] = {}
+        self.snapshot: Snapshot | None = None
+        self.layers = Layers(exclusive=self.exclusive_lease)
+        self.cache = cache
+        self._type_url = type_url
+        self._nonce_prefix = nonce_prefix
+        self._nonces = 0
+        self._changed_assignments: set[str] = set()
+        self._notices: list[Notice] = []
+
+    # In
+
+    def receive(self, request: SotwRequest | DeltaRequest, now: float) -> list[Notice]:
+        """Take a request; what it says about an earlier response comes back as notices. RemoteError if it is broken."""
+        self._pin(request.node)
+        type_url = request.type_url or self._type_url
+        if not type_url or (self._type_url and type_url != self._type_url):
+            raise RemoteError(f"type_url is {request.type_url!r}; expected {self._type_url or 'the URL of a type'}")
+        self._take(self._subscription(type_url), request, now)
+        return self.take_notices()
+
+    def publish(self, snapshot: Snapshot | None) -> None:
+        """Take what the node should have from now on; None while nothing is known about the node."""
+        self.snapshot = snapshot
+
+    def lease(self, leases: Mapping[str, Lease]) -> None:
+        """Take the runtime layers that should be alive from now on."""
+        self.layers.want(leases)
+
+    def take_notices(self) -> list[Notice]:
+        """What happened since the last call."""
+        notices, self._notices = self._notices, []
+        return notices
+
+    # Out
+
+    def poll(self, now: float) -> Response | None:
+        """The next response that is due, or None. Additions in order, then runtime layers, then removals."""
+        return next(self._due(now), None)
+
+    def wakes_at(self) -> float:
+        """When :meth:`poll` will have a heartbeat (seconds); infinity if none is scheduled."""
+        return self.layers.wakes_at() if RUNTIME in self.subscriptions else math.inf
+
+    def states(self, now: float) -> dict[str, TypeState]:
+        """Where each type that the client asked for stands."""
+        return {url: self._state(sub, now) for url, sub in self.subscriptions.items()}
+
+    # For the variants
+
+    @abstractmethod
+    def _take(self, sub: Subscription, request: SotwRequest | DeltaRequest, now: float) -> None:
+        """Apply a request to the subscription."""
+
+    @abstractmethod
+    def _addition(self, sub: Subscription, current: ResourceSet, due: list[Resource], now: float) -> Response | None:
+        """The response that brings ``due`` resources; None if there is nothing to say after all."""
+
+    @abstractmethod
+    def _removal(self, sub: Subscription, current: ResourceSet, gone: list[str], now: float) -> Response | None:
+        """The response that takes away what is gone; None if the variant has no way to say it."""
+
+    @abstractmethod
+    def _encode_layer(self, version: str, item: Item) -> bytes:
+        """A response with one runtime layer, without its nonce."""
+
+    def _answered(self, sub: Subscription, nonce: str, error: str | None, now: float) -> None:
+        """ACK or NACK. A rejection is the presence of an error, never a comparison of versions.
+
+        https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#ack-and-nack-semantics-summary
+        """
+        if sub.type_url == RUNTIME:
+            layer = self.layers.flying(nonce)
+            if layer is not None:
+                send = layer.landed(error, now)
+                self._note_answer(RUNTIME, send.lease.version, error, quiet=send.heartbeat)
+        elif sub.flight is not None and sub.flight.nonce == nonce:
+            self._note_answer(sub.type_url, sub.flight.set_version, error)
+            if error is None:
+                sub.acked(now)
+            else:
+                sub.nacked(error, now)
+
+    def _send(
+        self,
+        sub: Subscription,
+        current: ResourceSet,
+        body: bytes,
+        *,
+        sent: Sequence[Resource],
+        removed: Sequence[str] = (),
+        now: float,
+    ) -> Response:
+        nonce = self._next_nonce()
+        versions = {one.name: one.version for one in sent}
+        sub.sent(Flight(nonce, current.version, versions, tuple(removed)), now)
+        data = body + codec.nonce_field(nonce)
+        return Response(sub.type_url, current.version, nonce, data, tuple(versions), tuple(removed))
+
+    def _clusters_changed(self, changed: Sequence[Resource]) -> None:
+        """Every change of an EDS cluster is followed by its endpoints, even identical ones: without them the cluster
+        never finishes warming.
+
+        https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#resource-warming
+        """
+        names = {one.assignment for one in changed if one.assignment is not None}
+        endpoints = self.subscriptions.get(ENDPOINT)
+        self._changed_assignments |= names
+        if endpoints is not None:
+            endpoints.force(name for name in names if endpoints.wants(name))
+
+    # Inside
+
+    def _pin(self, node: Node | None) -> None:
+        """Only the first message is sure to say who the client is, and that never changes.
+
+        https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#basic-protocol-overview
+        """
+        if self.node is None:
+            if node is None or not node.id:
+                raise RemoteError("the first request of a stream has no node.id; set node.id in the bootstrap")
+            self.node = node
+            self.layers.supports_ttl = node.supports_ttl
+        elif node is not None and node.id and node.id != self.node.id:
+            raise RemoteError(f"node.id changed from {self.node.id!r} to {node.id!r}; open another stream for it")
+
+    def _subscription(self, type_url: str) -> Subscription:
+        if type_url not in self.subscriptions:
+            if len(self.subscriptions) >= MAX_TYPES:
+                raise RemoteError(f"more than {MAX_TYPES} types on one stream; expected the types of xDS")
+            self.subscriptions[type_url] = Subscription(type_url)
+        return self.subscriptions[type_url]
+
+    def _due(self, now: float) -> Iterator[Response]:
+        for url in ordering.in_order(self.subscriptions):
+            response = self._due_layer(now) if url == RUNTIME else self._due_addition(self.subscriptions[url], now)
+            if response is not None:
+                yield response
+        for url in ordering.removals_in_order(self.subscriptions):
+            response = self._due_removal(self.subscriptions[url], now)
+            if response is not None:
+                yield response
+
+    def _due_addition(self, sub: Subscription, now: float) -> Response | None:
+        current = self._current(sub)
+        if current is None or sub.flight is not None:
+            return None
+        due = [one for one in sub.additions(current) if not self._held_back(one, sub)]
+        response = self._addition(sub, current, due, now) if due or sub.forced or sub.unanswered else None
+        if response is not None and sub.type_url == CLUSTER:
+            self._clusters_changed(due)
+        if response is not None and sub.type_url == ENDPOINT:
+            self._changed_assignments.difference_update(response.names, response.removed)
+        return response
+
+    def _due_removal(self, sub: Subscription, now: float) -> Response | None:
+        current = self._current(sub)
+        if current is None or sub.flight is not None:
+            return None
+        gone = sub.removals(current)
+        if not gone or not all(self._settled(url) for url in ordering.REMOVE_AFTER.get(sub.type_url, ())):
+            return None
+        return self._removal(sub, current, gone, now)
+
+    def _due_layer(self, now: float) -> Response | None:
+        due = self.layers.due(now)
+        if due is None:
+            return None
+        layer, send, notice = due
+        if notice is not None:
+            self._notices.append(notice)
+        return self._send_layer(layer, send, now)
+
+    def _send_layer(self, layer: Layer, send: Send, now: float) -> Response:
+        nonce, lease = self._next_nonce(), send.lease
+        body = lease.resource.body if send.full else None
+        data = self._encode_layer(lease.version, Item(RUNTIME, layer.name, lease.version, body, send.ttl))
+        layer.took_off(send, nonce, now)
+        self.subscriptions[RUNTIME].nonce = nonce
+        data += codec.nonce_field(nonce)
+        return Response(RUNTIME, lease.version, nonce, data, (layer.name,), heartbeat=send.heartbeat)
+
+    def _held_back(self, one: Resource, sub: Subscription) -> bool:
+        if sub.type_url != ROUTE:
+            return False
+        known = self.snapshot.get(CLUSTER) if self.snapshot else None
+        return ordering.holds_back(one, sub, self.subscriptions.get(CLUSTER), known)
+
+    def _settled(self, type_url: str) -> bool:
+        """The client has everything of this type, and nothing more."""
+        sub = self.subscriptions.get(type_url)
+        current = self._current(sub) if sub else None
+        if sub is None or current is None:
+            return True
+        busy = sub.flight is not None or bool(sub.rejected)
+        return not busy and not sub.additions(current) and not sub.removals(current)
+
+    def _current(self, sub: Subscription) -> ResourceSet | None:
+        return self.snapshot.get(sub.type_url) if self.snapshot else None
+
+    def _next_nonce(self) -> str:
+        self._nonces += 1
+        return f"{self._nonce_prefix}-{self._nonces}"
+
+    def _note_answer(self, type_url: str, version: str, error: str | None, *, quiet: bool = False) -> None:
+        """Accepted heartbeats are no news; rejected ones are."""
+        if error is not None:
+            self._notices.append(Notice("nack", type_url, version, error))
+        elif not quiet:
+            self._notices.append(Notice("ack", type_url, version))
+
+    def _state(self, sub: Subscription, now: float) -> TypeState:
+        if sub.type_url == RUNTIME:
+            return self._layers_state(now)
+        current = self._current(sub)
+        if current is None:
+            return TypeState("NOT-SENT", "", sub.sent_version, sub.acked_version, sub.changed_at)
+        owed = bool(sub.additions(current) or sub.missing(current) or sub.removals(current))
+        desired = current.version
+        if sub.rejected:
+            return TypeState("NACKED", desired, sub.sent_version, sub.acked_version, sub.changed_at, sub.error)
+        if owed or sub.flight is not None:
+            return TypeState("STALE", desired, sub.sent_version, sub.acked_version, sub.changed_at, sub.error)
+        return TypeState("SYNCED", desired, desired, desired, sub.changed_at)
+
+    def _layers_state(self, now: float) -> TypeState:
+        layers = self.layers.by_name.values()
+        at = max((layer.changed_at for layer in layers), default=0.0)
+        versions = (self.layers.desired(now), self.layers.sent, self.layers.version)
+        error = "; ".join(self.layers.problems())
+        if any(layer.rejected for layer in layers):
+            return TypeState("NACKED", *versions, at, error)
+        stale = self.layers.refused or any(layer.stale(now) for layer in layers)
+        return TypeState("STALE" if stale else "SYNCED", *versions, at, error)
