@@ -74,7 +74,8 @@ def decide_rate(request: RateRequest, settings: PlanSettings) -> tuple[Decision,
         outcome=result,
         reason=_reason(found, offered, enforce),
         guardrails=guarded.rules,
-        inputs=_inputs(found, offered, enforce, request.ingresses, route.base),
+        inputs={"service": route.service, "ingresses": request.ingresses, "base": route.base}
+        | _inputs(found, offered, enforce),
     )
     return decision, request.enforced if result in ("paused", "dry-run") else enforce
 
@@ -141,14 +142,10 @@ def _reason(found: Bottleneck | None, offered: float, enforce: bool) -> str:
     return f"{found.service} fills up at {found.rate:.1f}/s of this route; {offered:.1f}/s offered, {state}"
 
 
-def _inputs(
-    found: Bottleneck | None, offered: float, enforce: bool, ingresses: int, base: float
-) -> Mapping[str, Number]:
+def _inputs(found: Bottleneck | None, offered: float, enforce: bool) -> dict[str, Number]:
     return {
         "offered": offered,
         "bottleneck": found.service if found else None,
         "capacity": found.rate if found else None,
         "enforced": enforce,
-        "ingresses": ingresses,
-        "base": base,
     }

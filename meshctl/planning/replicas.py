@@ -19,8 +19,10 @@ class Sizing:
     """The numbers that a policy chooses from.
 
     ``current`` is the count in force and ``ready`` those that serve. ``utilization`` is requests in flight per place,
-    ``time`` the smoothed service time (seconds). ``hpa`` is what the reactive formula alone wants, ``floor`` what the
-    forecast's peak needs at the target utilisation; each is None where it cannot be known.
+    ``time`` the smoothed service time (seconds). ``hpa`` is what the bare formula of the
+    Kubernetes autoscaler wants, within bounds: what a mesh without a forecast would run. ``reactive`` is what its
+    full rule wants next to the count in force, ``floor`` what the forecast's peak needs at the target utilisation;
+    each is None where it cannot be known.
     """
 
     current: int
@@ -30,6 +32,7 @@ class Sizing:
     utilization: float | None
     time: float | None
     hpa: int | None
+    reactive: int | None
     floor: int | None
 
 
@@ -105,7 +108,8 @@ def size(request: ReplicaRequest, limits: ServiceSettings, settings: PlanSetting
     service, demand = request.service, request.demand
     time = capacity.smooth(request.memory.service_time, capacity.service_time(service, limits.concurrency))
     busy = capacity.utilization(service, limits.concurrency, time)
-    hpa = capacity.hpa(request.previous, service.ready, busy, settings.target_utilization, settings.tolerance)
+    target = settings.target_utilization
+    bare = capacity.hpa(service.ready, service.ready, busy, target, 0.0)
     known = demand is not None and time is not None
     return Sizing(
         current=request.previous,
@@ -114,7 +118,8 @@ def size(request: ReplicaRequest, limits: ServiceSettings, settings: PlanSetting
         maximum=limits.maximum,
         utilization=busy,
         time=time,
-        hpa=hpa,
+        hpa=None if bare is None else max(limits.minimum, min(bare, limits.maximum)),
+        reactive=capacity.hpa(request.previous, service.ready, busy, target, settings.tolerance),
         floor=_floor(demand, time, limits, settings) if known else None,
     )
 
@@ -146,6 +151,7 @@ def _inputs(
         "minimum": limits.minimum,
         "maximum": limits.maximum,
         "hpa": sizing.hpa,
+        "reactive": sizing.reactive,
         "floor": sizing.floor,
         "expected": demand.expected if demand else None,
         "upper": demand.upper if demand else None,

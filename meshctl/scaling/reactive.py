@@ -16,7 +16,7 @@ class Reactive:
     name = "reactive"
 
     def __call__(self, service: ServiceObservation, demand: Demand | None, sizing: Sizing) -> Proposal:
-        if sizing.hpa is None or sizing.utilization is None:
+        if sizing.reactive is None or sizing.utilization is None:
             why = "no replica is ready" if sizing.ready <= 0 else "no service time measured yet"
             return Proposal(sizing.current, self.name, f"{why}; the count stays")
-        return Proposal(sizing.hpa, self.name, f"utilisation {sizing.utilization:.0%} asks for {sizing.hpa}")
+        return Proposal(sizing.reactive, self.name, f"utilisation {sizing.utilization:.0%} asks for {sizing.reactive}")
