@@ -23,6 +23,10 @@ ABORT_STATUS = "fault.http.abort.http_status"
 DELAY_PERCENT = "fault.http.delay.fixed_delay_percent"
 DELAY_MILLISECONDS = "fault.http.delay.fixed_duration_ms"
 
+#: Seconds; Envoy counts whole milliseconds, and a request that waits longer than this has long been given up.
+MIN_DELAY = 0.001
+MAX_DELAY = 600.0
+
 MAX_VALUE = 2**31
 _CIRCUIT_BREAKERS = "circuit_breakers."
 _DENOMINATORS: Mapping[str, int] = {"HUNDRED": 100, "TEN_THOUSAND": 10_000, "MILLION": 1_000_000}
@@ -59,8 +63,9 @@ def fault_values(fault: Fault) -> dict[str, RuntimeValue]:
     if fault.kind == "abort":
         _within("status", fault.status, 200, 599)
         return {ABORT_PERCENT: fault.percent, ABORT_STATUS: fault.status, DELAY_PERCENT: 0}
+    if not MIN_DELAY <= fault.delay <= MAX_DELAY:
+        raise TranslateError(f"delay is {fault.delay!r}: expected {MIN_DELAY} to {MAX_DELAY:g} seconds")
     milliseconds = round(fault.delay * 1000)
-    _within("delay in milliseconds", milliseconds, 1, 600_000)
     return {ABORT_PERCENT: 0, DELAY_PERCENT: fault.percent, DELAY_MILLISECONDS: milliseconds}
 
 
@@ -108,7 +113,7 @@ def _scalar(value: int | str) -> Value:
 def _check_fraction(key: str, value: Mapping[str, int | str]) -> None:
     unknown = sorted(set(value) - {"numerator", "denominator"})
     denominator = value.get("denominator", "HUNDRED")
-    if unknown or "numerator" not in value or denominator not in _DENOMINATORS:
+    if unknown or "numerator" not in value or str(denominator) not in _DENOMINATORS:
         raise TranslateError(
             f"runtime value {key!r} is {dict(value)!r}: expected numerator and denominator, the latter one of "
             + ", ".join(_DENOMINATORS)
