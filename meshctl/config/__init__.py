@@ -4,6 +4,7 @@ Precedence: flag > ``MESHCTL_SECTION__FIELD`` (:mod:`meshctl.config.environment`
 file, the line and the field of every problem at once. The sections are in :mod:`meshctl.config.model`.
 """
 
+from meshctl.config.environment import parse_value
 from meshctl.config.loading import load, resolved, schema
 from meshctl.config.model import (
     ControllerConfig,
@@ -45,6 +46,7 @@ __all__ = [
     "format_duration",
     "load",
     "parse_duration",
+    "parse_value",
     "resolved",
     "schema",
 ]

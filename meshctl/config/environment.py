@@ -14,6 +14,7 @@ from typing import Any
 
 from meshctl.config.document import DocumentError, Path, parse
 from meshctl.config.problems import section_keys, suggestion, takes_names
+from meshctl.errors import UsageError
 
 PREFIX = "MESHCTL_"
 _SEPARATOR = "__"
@@ -32,6 +33,14 @@ class OverrideError(Exception):
     """A variable or flag that names nothing in a mesh file."""
 
 
+def parse_value(text: str) -> Any:
+    """The value of a variable or flag, read as YAML. Raises UsageError if it is none."""
+    try:
+        return parse(text).data if text else None
+    except DocumentError as error:
+        raise UsageError(f"'{text}' is not YAML: {error.message}; quote the value") from None
+
+
 def from_environment(data: Any, environ: Mapping[str, str]) -> tuple[list[Override], list[str]]:
     """The overrides that ``environ`` holds for ``data`` (the parsed file), and one message for each that is wrong."""
     found, wrong = [], []
@@ -40,11 +49,9 @@ def from_environment(data: Any, environ: Mapping[str, str]) -> tuple[list[Overri
             continue
         parts = name.removeprefix(PREFIX).lower().split(_SEPARATOR)
         try:
-            found.append(Override(locate(data, parts), parse(environ[name]).data, name))
-        except OverrideError as error:
+            found.append(Override(locate(data, parts), parse_value(environ[name]), name))
+        except (OverrideError, UsageError) as error:
             wrong.append(f"{name}: {error}")
-        except DocumentError as error:
-            wrong.append(f"{name}: not YAML: {error.message}; quote the value")
     return found, wrong
 
 

@@ -112,10 +112,8 @@ class Database:
         """Store the decisions of a tick in one transaction and give their ids: either all are kept or none."""
         query = "INSERT INTO decisions (time, tick, kind, subject, service, outcome, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
         columns = ("time", "tick", "kind", "subject", "service", "outcome")
-        rows = [{"service": _service(one), **one} for one in decisions]
-        return self._insert(
-            query, [(*_columns(row, columns), _encode(one)) for row, one in zip(rows, decisions, strict=True)]
-        )
+        rows = [(*_columns({"service": _service(one), **one}, columns), _encode(one)) for one in decisions]
+        return self._insert(query, rows)
 
     def decisions(
         self, limit: int = 50, service: str | None = None, kind: str | None = None, after: int = 0

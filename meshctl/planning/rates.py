@@ -15,7 +15,7 @@ from meshctl.planning.capacity import capacity
 from meshctl.planning.guardrails import guard_limit, outcome
 from meshctl.planning.limits import upper_rate
 from meshctl.planning.replicas import Number
-from meshctl.planning.settings import Edge, PlanSettings
+from meshctl.planning.settings import Edge, PlanSettings, RouteSettings
 
 #: A queue in front of fully used places grows without bound, so a tenth is kept free.
 FULL = 0.9
@@ -74,8 +74,7 @@ def decide_rate(request: RateRequest, settings: PlanSettings) -> tuple[Decision,
         outcome=result,
         reason=_reason(found, offered, enforce),
         guardrails=guarded.rules,
-        inputs={"service": route.service, "ingresses": request.ingresses, "base": route.base}
-        | _inputs(found, offered, enforce),
+        inputs=_inputs(request, route, found) | {"offered": offered, "enforced": enforce},
     )
     return decision, request.enforced if result in ("paused", "dry-run") else enforce
 
@@ -142,10 +141,11 @@ def _reason(found: Bottleneck | None, offered: float, enforce: bool) -> str:
     return f"{found.service} fills up at {found.rate:.1f}/s of this route; {offered:.1f}/s offered, {state}"
 
 
-def _inputs(found: Bottleneck | None, offered: float, enforce: bool) -> dict[str, Number]:
+def _inputs(request: RateRequest, route: RouteSettings, found: Bottleneck | None) -> dict[str, Number]:
     return {
-        "offered": offered,
+        "service": route.service,
+        "base": route.base,
+        "ingresses": request.ingresses,
         "bottleneck": found.service if found else None,
         "capacity": found.rate if found else None,
-        "enforced": enforce,
     }
