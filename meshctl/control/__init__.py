@@ -1,0 +1,1 @@
+"""The loop: observe, forecast, plan, publish. :mod:`meshctl.control.loop` reads top to bottom."""

@@ -1,0 +1,1 @@
+"""The composition root and the HTTP API of the running control plane."""

@@ -1,0 +1,362 @@
+"""The composition root: builds every part, wires them, runs them, and takes them down in order.
+
+SIGTERM and SIGINT stop: /readyz turns 503, streams end by our own stop event, the servers stop, the database is
+closed; sidecars keep their configuration and what is leased runs out. SIGHUP, or a change of the mesh file, reloads it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiohttp import web
+from watchfiles import awatch
+
+from meshctl import config as config_module
+from meshctl.actuators.processes import ProcessPlatform
+from meshctl.actuators.xds import XdsPublisher
+from meshctl.config import MeshConfig
+from meshctl.control.arms import Arms
+from meshctl.control.forecasts import Forecasts
+from meshctl.control.journal import Journal
+from meshctl.control.loop import Loop, Platform
+from meshctl.errors import MeshctlError, UsageError
+from meshctl.history.database import Database
+from meshctl.model import Observation, Plan
+from meshctl.server import api, auth, logs
+from meshctl.server.health import Health
+from meshctl.server.metrics import Metrics
+from meshctl.server.progress import Progress
+from meshctl.server.watching import XdsWatch
+from meshctl.sources.dns import DnsPlatform
+from meshctl.sources.otlp import OtlpReceiver
+from meshctl.sources.traffic import Traffic
+from xds.errors import PortInUse
+from xds.server import XdsServer
+
+_GRACE = 2.0
+_PRUNE_INTERVAL = 3600.0
+#: Settings that are read once, at start.
+_FIXED = ("controller.xds", "controller.http", "controller.state_dir", "controller.tick", "platform", "forecast")
+
+
+@dataclass
+class ControlPlane:
+    """Everything that runs in one process."""
+
+    file: Path
+    config: MeshConfig
+    loop: Loop
+    xds: XdsServer
+    publisher: XdsPublisher
+    database: Database
+    journal: Journal
+    metrics: Metrics
+    forecasts: Forecasts
+    traffic: Traffic
+    arms: Arms
+    watch: XdsWatch
+    platform: Platform
+    started: float
+    health: Health = field(init=False)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    config_error: str | None = None
+    config_loaded: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.health = Health(lambda: all(self.ready().values()))
+
+    def status(self) -> dict[str, Any]:
+        """``/v1/status``."""
+        loop, board, pulse = self.loop, self.xds.status, self.loop.pulse
+        nodes = board.nodes()
+        return {
+            "name": loop.config.name,
+            "version": _version(),
+            "pid": os.getpid(),
+            "started": self.started,
+            "tick": {
+                "interval": loop.config.controller.tick,
+                "count": pulse.ticks,
+                "silent": pulse.silent,
+                "failed": pulse.failed,
+                "last_ms": pulse.durations[-1] * 1e3 if pulse.durations else None,
+                "p50_ms": pulse.percentile_ms(0.5),
+                "p99_ms": pulse.percentile_ms(0.99),
+            },
+            "paused": pulse.paused is not None,
+            "dry_run": loop.dry_run or loop.config.guardrails.dry_run,
+            "policy": loop.config.scaling.policy,
+            "proxies": {"connected": sum(node.connected for node in nodes), "expected": len(loop.replicas)},
+            "pushes": self.watch.table("push"),
+            "acks": self.watch.table("ack"),
+            "nacks": self.watch.table("nack"),
+            "heartbeats": board.heartbeats,
+            "forecasts": self.forecasts.made,
+            "decisions": dict(self.watch.decisions),
+            "telemetry": {"rejected_points": self.traffic.rejected},
+            "model": {
+                "state": self.forecasts.model.state,
+                "detail": self.forecasts.model.detail,
+                "cached": self.forecasts.model.cached,
+            },
+            "config": {"file": str(self.file), "loaded": self.config_loaded, "error": self.config_error},
+        }
+
+    def ready(self) -> dict[str, bool]:
+        """``/readyz``: every check must hold."""
+        return {
+            "serving": not self.stopping.is_set(),
+            "snapshot": self.loop.published.is_set(),
+            "model": self.forecasts.model.state not in ("loading", "training"),
+        }
+
+    def reload(self) -> None:
+        """Read the mesh file again; a broken one is refused and the one in force stays."""
+        try:
+            wanted = config_module.load(self.file)
+        except MeshctlError as error:
+            self.config_error = str(error)
+            self.journal.event("config", str(self.file), f"refused, the old one stays in force: {error}")
+            return
+        self.config_error = None
+        if wanted == self.loop.config:
+            return
+        fixed = [name for name in _FIXED if _get(wanted, name) != _get(self.loop.config, name)]
+        self.config_loaded = time.time()
+        self.loop.reconfigure(wanted)
+        later = f"; {', '.join(fixed)} take effect at the next start" if fixed else ""
+        self.journal.event("config", str(self.file), f"taken into force{later}")
+
+
+def run(
+    file: Path,
+    *,
+    dry_run: bool = False,
+    log_level: str = "info",
+    on_ready: Callable[[ControlPlane], None] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT. Raises :class:`~meshctl.errors.MeshctlError` if it cannot start."""
+    logs.configure(log_level)
+    config = config_module.load(file)
+    asyncio.run(_serve(file, config, dry_run, on_ready))
+
+
+async def _serve(
+    file: Path, config: MeshConfig, dry_run: bool, on_ready: Callable[[ControlPlane], None] | None
+) -> None:
+    async with control_plane(file, config, dry_run=dry_run) as plane:
+        _on_signals(plane)
+        if on_ready is not None:
+            on_ready(plane)
+        await _until_stopped(plane)
+
+
+async def _until_stopped(plane: ControlPlane) -> None:
+    tasks = [
+        asyncio.create_task(plane.loop.run(), name="loop"),
+        asyncio.create_task(_watch_file(plane), name="watch-file"),
+        asyncio.create_task(_prune(plane), name="prune"),
+        asyncio.create_task(plane.health.run(), name="health"),
+        asyncio.create_task(plane.forecasts.prepare(time.time(), Progress("training the forecaster")), name="model"),
+    ]
+    stop = asyncio.create_task(plane.stopping.wait(), name="stop")
+    waiting: set[asyncio.Task[Any]] = {stop, *tasks}
+    try:
+        while stop not in (done := (await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED))[0]):
+            for task in done:
+                task.result()
+            waiting -= done
+    finally:
+        for task in [*tasks, stop]:
+            task.cancel()
+        await asyncio.gather(*tasks, stop, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def control_plane(file: Path, config: MeshConfig, *, dry_run: bool = False) -> AsyncIterator[ControlPlane]:
+    """A control plane whose servers listen; nothing ticks before :func:`_until_stopped`."""
+    state = config.controller.state_dir
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    token = auth.token(state / "api-token")
+    async with contextlib.AsyncExitStack() as stack:
+        plane = _build(file, config, state, dry_run)
+        stack.callback(plane.metrics.close)
+        stack.callback(plane.database.close)
+        stack.push_async_callback(plane.platform.close)
+        xds_port = await _start_xds(plane)
+        stack.push_async_callback(plane.xds.stop, _GRACE)
+        http_port = await _start_http(plane, token, stack)
+        structlog.get_logger("meshctl").info(
+            "serving",
+            mesh=config.name,
+            xds=f"{config.controller.xds.address}:{xds_port}",
+            http=f"http://{config.controller.http.address}:{http_port}",
+            token_file=str(state / "api-token"),
+            dry_run=dry_run,
+        )
+        yield plane
+        plane.stopping.set()
+
+
+def _build(file: Path, config: MeshConfig, state: Path, dry_run: bool) -> ControlPlane:
+    metrics, arms = Metrics(), Arms()
+    database = Database.open(state / "history.db")
+    watch = XdsWatch(metrics)
+    journal = Journal(database, time.time, watch.on_journal)
+    xds = XdsServer(on_event=watch.on_xds)
+    publisher = XdsPublisher(xds)
+    platform = _platform(config)
+    forecasts = Forecasts(config, database, journal, state / "models")
+    planes: deque[ControlPlane] = deque(maxlen=1)  # the callbacks below run only after the plane exists
+
+    def group_of(node_id: str) -> str | None:
+        return next((r.service for r in planes[0].loop.replicas if r.node_id == node_id), None)
+
+    traffic = Traffic(group_of, lambda: frozenset(planes[0].loop.config.services))
+
+    def on_tick(observation: Observation, plan: Plan | None, duration: float) -> None:
+        _measure(planes[0], observation, plan, duration)
+
+    loop = Loop(
+        config,
+        platform=platform,
+        traffic=traffic,
+        forecasts=forecasts,
+        publisher=publisher,
+        journal=journal,
+        arms=arms,
+        resume_file=state / "resume.json",
+        dry_run=dry_run,
+        on_tick=on_tick,
+    )
+    plane = ControlPlane(
+        file=file,
+        config=config,
+        loop=loop,
+        xds=xds,
+        publisher=publisher,
+        database=database,
+        journal=journal,
+        metrics=metrics,
+        forecasts=forecasts,
+        traffic=traffic,
+        arms=arms,
+        watch=watch,
+        platform=platform,
+        started=time.time(),
+        config_loaded=time.time(),
+    )
+    planes.append(plane)
+    watch.journal = journal
+    return plane
+
+
+def _platform(config: MeshConfig) -> Platform:
+    if config.platform.kind == "processes":
+        return ProcessPlatform(config.platform.url, config.platform.token_file)
+    return DnsPlatform(config)
+
+
+async def _start_xds(plane: ControlPlane) -> int:
+    listen = plane.config.controller.xds
+    handlers = [OtlpReceiver(plane.traffic.accept).handler(), *plane.health.handlers()]
+    try:
+        return await plane.xds.start(listen.address, listen.port, handlers=handlers)
+    except PortInUse as error:
+        raise UsageError(f"controller.xds: {error}") from error
+
+
+async def _start_http(plane: ControlPlane, token: str, stack: contextlib.AsyncExitStack) -> int:
+    listen = plane.config.controller.http
+    context = api.Context(
+        loop=plane.loop,
+        xds=plane.xds,
+        publisher=plane.publisher,
+        database=plane.database,
+        journal=plane.journal,
+        arms=plane.arms,
+        metrics=plane.metrics,
+        clock=time.time,
+        status=plane.status,
+        ready=plane.ready,
+    )
+    runner = web.AppRunner(api.application(context, token), access_log=None, shutdown_timeout=_GRACE)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(runner, listen.address, listen.port)
+    try:
+        await site.start()
+    except OSError as error:
+        raise UsageError(
+            f"controller.http: {listen.address}:{listen.port} cannot be listened on ({error.strerror}); "
+            "stop what uses it (ss -ltnp) or choose another controller.http.port"
+        ) from error
+    return int(runner.addresses[0][1])
+
+
+def _on_signals(plane: ControlPlane) -> None:
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, plane.stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, plane.reload)
+
+
+async def _watch_file(plane: ControlPlane) -> None:
+    """Reload when the mesh file changes. Its folder is watched: editors and mounts replace files."""
+    name = plane.file.resolve().name
+    async for changes in awatch(
+        plane.file.resolve().parent, stop_event=plane.stopping, recursive=False, rust_timeout=500
+    ):
+        if any(Path(path).name == name for _, path in changes):
+            plane.reload()
+
+
+async def _prune(plane: ControlPlane) -> None:
+    while True:
+        await asyncio.to_thread(plane.database.prune, time.time() - plane.loop.config.controller.retention)
+        await asyncio.sleep(_PRUNE_INTERVAL)
+
+
+def _measure(plane: ControlPlane, observation: Observation, plan: Plan | None, duration: float) -> None:
+    """One tick's metrics."""
+    metrics = plane.metrics
+    metrics.observe("meshctl_tick_duration_seconds", duration)
+    metrics.add("meshctl_ticks_total", outcome="ok")
+    metrics.set("meshctl_faults_active", float(plane.loop.faults.active(observation.time) is not None))
+    metrics.set("meshctl_telemetry_rejected_points", plane.traffic.rejected)
+    for name, selected in plane.forecasts.selected.items():
+        metrics.add("meshctl_forecasts_total", model=selected.model)
+        skill = selected.skill.get(selected.model)
+        if skill is not None:
+            metrics.set("meshctl_forecast_error_ratio", 1.0 - skill, service=name)
+    for kind, size in plane.publisher.sizes().items():
+        metrics.set("meshctl_xds_config_size_bytes", size, xds_type=kind)
+    for name, seen in observation.services.items():
+        metrics.set("meshctl_service_demand", seen.demand, service=name)
+        metrics.set("meshctl_service_replicas", seen.ready, service=name, state="ready")
+        wanted = plan.replicas.get(name, seen.desired) if plan else seen.desired
+        metrics.set("meshctl_service_replicas", wanted, service=name, state="desired")
+    plane.watch.flush()
+
+
+def _get(config: MeshConfig, path: str) -> Any:
+    value: Any = config
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _version() -> str:
+    from importlib.metadata import version  # noqa: PLC0415 - reads the disk; only when asked
+
+    return version("meshctl")

@@ -1,0 +1,132 @@
+"""The control plane's own metrics: one table, from which the instruments and the reference page are made.
+
+OpenTelemetry SDK, exported in Prometheus' text format at /metrics. No metric has a label per node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.metrics import Counter, Histogram
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric as Prometheus shows it. ``buckets`` are upper bounds of a histogram, in seconds."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    description: str
+    buckets: tuple[float, ...] = ()
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("meshctl_xds_streams", "gauge", (), "Sidecars connected now."),
+    Metric(
+        "meshctl_xds_pushes_total",
+        "counter",
+        ("xds_type", "outcome"),
+        "Responses sent to sidecars, by what became of them (sent, ack, nack).",
+    ),
+    Metric("meshctl_xds_nacks_total", "counter", ("xds_type",), "Responses that a sidecar rejected."),
+    Metric("meshctl_xds_heartbeats_total", "counter", (), "Lease renewals sent."),
+    Metric(
+        "meshctl_proxy_convergence_duration_seconds",
+        "histogram",
+        ("xds_type",),
+        "Time from sending a response to its ACK.",
+        (0.1, 0.5, 1, 3, 5, 10, 20, 30),
+    ),
+    Metric("meshctl_xds_config_size_bytes", "gauge", ("xds_type",), "Size of the largest resource set published."),
+    Metric(
+        "meshctl_tick_duration_seconds",
+        "histogram",
+        (),
+        "Time of one tick: observe, forecast, plan, record, publish.",
+        (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+    ),
+    Metric(
+        "meshctl_ticks_total", "counter", ("outcome",), "Ticks by outcome (ok, silent: no sidecar reported, failed)."
+    ),
+    Metric(
+        "meshctl_forecast_error_ratio",
+        "gauge",
+        ("service",),
+        "Loss of the acting forecast over that of last value; below 1 it has skill.",
+    ),
+    Metric("meshctl_forecasts_total", "counter", ("model",), "Forecasts made, by the model that was chosen."),
+    Metric("meshctl_decisions_total", "counter", ("policy", "outcome", "kind"), "Decisions recorded."),
+    Metric("meshctl_guardrail_blocks_total", "counter", ("rule",), "Decisions that a guardrail changed."),
+    Metric("meshctl_faults_active", "gauge", (), "Faults in force now."),
+    Metric("meshctl_telemetry_rejected_points", "gauge", (), "Data points from unknown senders, since start."),
+    Metric(
+        "meshctl_service_demand", "gauge", ("service",), "Requests per second offered to a service over the last tick."
+    ),
+    Metric("meshctl_service_replicas", "gauge", ("service", "state"), "Replicas of a service (ready, desired)."),
+)
+
+
+class Metrics:
+    """The instruments of one control plane, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
+        reader = PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False, registry=self._registry)
+        self._provider = MeterProvider(metric_readers=[reader], views=list(_views()))
+        meter = self._provider.get_meter("meshctl")
+        self._instruments: dict[str, Any] = {}
+        for metric in METRICS:
+            make = {"counter": meter.create_counter, "gauge": meter.create_gauge, "histogram": meter.create_histogram}
+            name = (
+                metric.name.removesuffix("_total").removesuffix("_seconds") if metric.kind != "gauge" else metric.name
+            )
+            unit = "s" if metric.kind == "histogram" else ""
+            self._instruments[metric.name] = make[metric.kind](name, unit=unit, description=metric.description)
+
+    def add(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Increase a counter."""
+        counter: Counter = self._instruments[name]
+        counter.add(amount, labels)
+
+    def set(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
+        self._instruments[name].set(value, labels)
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Add an observation to a histogram."""
+        histogram: Histogram = self._instruments[name]
+        histogram.record(value, labels)
+
+    def text(self) -> bytes:
+        """Prometheus' text exposition format."""
+        return generate_latest(self._registry)
+
+    def close(self) -> None:
+        self._provider.shutdown()
+
+
+def reference() -> str:
+    """The reference page (Markdown)."""
+    rows = [f"| `{m.name}` | {m.kind} | {_labels(m)} | {m.description} |" for m in METRICS]
+    head = ["# Metrics", "", "Served at `/metrics` in Prometheus' text format, beside the Python process metrics.", ""]
+    return "\n".join([*head, "| metric | type | labels | meaning |", "|---|---|---|---|", *rows, ""])
+
+
+def _labels(metric: Metric) -> str:
+    return ", ".join(f"`{label}`" for label in metric.labels) or "-"
+
+
+def _views() -> Iterable[View]:
+    for metric in METRICS:
+        if metric.buckets:
+            name = metric.name.removesuffix("_seconds")
+            yield View(instrument_name=name, aggregation=ExplicitBucketHistogramAggregation(metric.buckets))

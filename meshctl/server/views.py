@@ -1,0 +1,143 @@
+"""What the HTTP API says: the control plane's values as plain JSON. Pure; times in seconds since the epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from forecasting.ensemble import Selected
+from meshctl.config import MeshConfig
+from meshctl.control.faults import FaultRecord
+from meshctl.control.loop import Loop
+from meshctl.control.timeline import live_limit, live_sidecars
+from meshctl.model import EdgeObservation, ServiceObservation
+from xds.status import NodeStatus, TypeStatus
+
+API_VERSION = "v1"
+
+
+def service(loop: Loop, seen: ServiceObservation, good_ratio: float | None) -> dict[str, Any]:
+    """One row of ``/v1/services``."""
+    slo = loop.config.services[seen.service].slo
+    demand = loop.forecasts.demand.get(seen.service)
+    limit = loop.plan and live_limit(loop.plan, seen.service, live_sidecars(loop.replicas))
+    return {
+        "name": seen.service,
+        "demand": seen.demand,
+        "rate": seen.rate,
+        "errors": seen.errors,
+        "rate_limited": seen.rate_limited,
+        "p50": seen.p50,
+        "p99": seen.p99,
+        "in_flight": seen.in_flight,
+        "ready": sum(r.service == seen.service and r.phase == "ready" for r in loop.replicas),
+        "desired": loop.desired().get(seen.service, seen.desired),
+        "cpu": seen.cpu,
+        "memory": seen.memory,
+        "limit": limit,
+        "forecast": demand and asdict(demand),
+        "slo": {**slo.model_dump(), "good_ratio": good_ratio},
+        "business": dict(seen.business),
+    }
+
+
+def edge(loop: Loop, seen: EdgeObservation, caller_demand: float) -> dict[str, Any]:
+    """One row of ``/v1/graph``; ``ratio`` is calls per request of the caller."""
+    limits = loop.plan and loop.plan.limits.get((seen.caller, seen.callee))
+    return {
+        "caller": seen.caller,
+        "callee": seen.callee,
+        "demand": seen.demand,
+        "errors": seen.errors,
+        "p50": seen.p50,
+        "p99": seen.p99,
+        "ratio": seen.demand / caller_demand if caller_demand > 0.0 else None,
+        "limit": limits.max_requests if limits else None,
+    }
+
+
+def forecast(selected: Selected, now: float) -> dict[str, Any]:
+    """One row of ``/v1/forecasts``."""
+    made = selected.forecast
+    return {
+        "service": made.series,
+        "model": selected.model,
+        "skilled": selected.skilled,
+        "reason": selected.reason,
+        "origin": made.origin,
+        "step": made.step,
+        "quantiles": list(made.quantiles),
+        "values": made.values.round(4).tolist(),
+        "skill": dict(selected.skill),
+        "age": now - made.origin,
+    }
+
+
+def proxy(node: NodeStatus, now: float) -> dict[str, Any]:
+    """One row of ``/v1/proxies``."""
+    return {
+        "node_id": node.node_id,
+        "group": node.group,
+        "connected": node.connected,
+        "since": node.since,
+        "envoy_version": node.user_agent_version,
+        "types": {name: type_status(status, now) for name, status in node.types.items()},
+    }
+
+
+def type_status(status: TypeStatus, now: float) -> dict[str, Any]:
+    """One type of one node."""
+    return {
+        "state": status.state,
+        "desired": status.desired,
+        "sent": status.sent,
+        "acked": status.acked,
+        "age": None if status.at is None else max(0.0, now - status.at),
+        "error": status.error,
+    }
+
+
+def fault(record: FaultRecord, now: float) -> dict[str, Any]:
+    """One fault; ``injected`` are Envoy's own counters since the fault began."""
+    return {
+        "id": record.id,
+        **asdict(record.fault),
+        "started": record.started,
+        "expires": record.ends,
+        "nodes": list(record.nodes),
+        "experiment": record.experiment,
+        "active": record.active(now),
+        "injected": {"aborts": record.aborts, "delays": record.delays},
+    }
+
+
+def objective(config: MeshConfig, name: str) -> float:
+    """The share of answers that must be good: in time *and* without error."""
+    slo = config.services[name].slo
+    return slo.percentile / 100.0 * slo.availability / 100.0
+
+
+def slo(config: MeshConfig, name: str, window: float, counts: tuple[float, float]) -> dict[str, Any]:
+    """``/v1/slo/{service}``; ``ok`` is None without traffic."""
+    requests, good = counts
+    ratio = good / requests if requests else None
+    goal = objective(config, name)
+    return {
+        "service": name,
+        "window": window,
+        "requests": requests,
+        "good": good,
+        "good_ratio": ratio,
+        "objective": goal,
+        "ok": None if ratio is None else ratio >= goal,
+    }
+
+
+def counts(table: Mapping[Any, int]) -> dict[str, int]:
+    """A counter with plain or tuple keys, as JSON: tuple keys are summed over their last part."""
+    result: dict[str, int] = {}
+    for key, value in table.items():
+        name = key if isinstance(key, str) else str(key[0])
+        result[name] = result.get(name, 0) + value
+    return result

@@ -1,0 +1,1 @@
+"""Signals in: telemetry, traces and name lookups. Nothing here decides anything."""

@@ -1,0 +1,116 @@
+"""Recorded traces: CSV of ``timestamp,value``, plain or gzipped, read strictly.
+
+A row that cannot be meant is an error that names the row; nothing is guessed, skipped or filled in, except that the
+caller may aggregate rows to a coarser step.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+import numpy.typing as npt
+
+from meshctl.errors import UsageError
+
+_HEADER = ["timestamp", "value"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """``times`` (seconds since the epoch, rising) and ``values`` (counts or rates, not negative), both shape
+    ``(N,)``.
+    """
+
+    times: npt.NDArray[np.float64]
+    values: npt.NDArray[np.float64]
+
+    def before(self, moment: datetime | None) -> Trace:
+        """The rows before ``moment``; all of them for None."""
+        if moment is None:
+            return self
+        keep = self.times < moment.timestamp()
+        return Trace(self.times[keep], self.values[keep])
+
+    def since(self, moment: datetime) -> Trace:
+        """The rows at or after ``moment``."""
+        keep = self.times >= moment.timestamp()
+        return Trace(self.times[keep], self.values[keep])
+
+
+def read(path: Path) -> Trace:
+    """Read ``path``; raises :class:`~meshctl.errors.UsageError` naming the file, the row and what was expected."""
+    try:
+        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
+            rows = list(_rows(path, file))
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as a CSV trace: {error}") from error
+    if len(rows) < 2:
+        raise UsageError(f"{path}: expected at least two rows of timestamp,value, got {len(rows)}")
+    times, values = np.array(rows, dtype=np.float64).T
+    return Trace(times, values)
+
+
+def _rows(path: Path, file: TextIO) -> Iterator[tuple[float, float]]:
+    reader = csv.reader(file)
+    header = next(reader, [])
+    if [name.strip() for name in header] != _HEADER:
+        raise UsageError(f"{path}:1: expected the header {','.join(_HEADER)!r}, got {','.join(header)!r}")
+    previous = -math.inf
+    for number, row in enumerate(reader, start=2):
+        if not row:
+            continue
+        if len(row) != len(_HEADER):
+            raise UsageError(
+                f"{path}:{number}: expected 2 columns (timestamp,value), got {len(row)}: {','.join(row)!r}"
+            )
+        moment, value = _moment(path, number, row[0]), _value(path, number, row[1])
+        if moment <= previous:
+            raise UsageError(f"{path}:{number}: timestamp {row[0]!r} is not later than the row before; sort the file")
+        previous = moment
+        yield moment, value
+
+
+def _moment(path: Path, number: int, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise UsageError(
+            f"{path}:{number}: timestamp: expected ISO 8601 or seconds since the epoch, got {text!r}"
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _value(path: Path, number: int, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise UsageError(f"{path}:{number}: value: expected a number, got {text!r}") from None
+    if not math.isfinite(value) or value < 0.0:
+        raise UsageError(f"{path}:{number}: value: expected a finite number of at least 0, got {text!r}")
+    return value
+
+
+def resample(values: Iterable[float], rows_per_step: float) -> npt.NDArray[np.float64]:
+    """Means over ``rows_per_step`` rows (may be fractional), aligned to the *end*; a partial first step is dropped.
+
+    Raising the resolution repeats rows: a trace says nothing about what happened within one of them.
+    """
+    rows = np.asarray(list(values), dtype=np.float64)
+    steps = int(len(rows) / rows_per_step)
+    edges = len(rows) - rows_per_step * np.arange(steps, -1, -1)
+    total = np.concatenate([[0.0], np.cumsum(rows)])
+    at = np.interp(edges, np.arange(len(total)), total)
+    means: npt.NDArray[np.float64] = np.diff(at) / rows_per_step
+    return means
