@@ -87,7 +87,9 @@ def _node(message: wire.DiscoveryRequest | wire.DeltaDiscoveryRequest) -> Node |
     if not message.HasField("node"):
         return None
     node = message.node
-    return Node(node.id, node.cluster, _user_agent_version(node), frozenset(node.client_features))
+    return Node(
+        node.id, node.cluster, _user_agent_version(node), frozenset(node.client_features), node.user_agent_name
+    )
 
 
 def _user_agent_version(node: wire.Node) -> str:

@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-#: A client that announces this feature honours TTLs.
-#: https://www.envoyproxy.io/docs/envoy/latest/api-docs/client_features
+#: A client that announces this feature honours TTLs. The protocol's text and Envoy's list spell it differently.
+#: https://www.envoyproxy.io/docs/envoy/latest/api/client_features
 TTL_FEATURE = "envoy.config.supports-resource-ttl"
+_TTL_FEATURES = frozenset({TTL_FEATURE, "xds.config.supports-resource-ttl"})
+
+#: Envoy honours TTLs since this version, but announces the feature only if its bootstrap says so.
+_TTL_ENVOY = (1, 17)
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -22,10 +26,16 @@ class Node:
     cluster: str = ""
     user_agent_version: str = ""
     features: frozenset[str] = frozenset()
+    user_agent: str = ""
 
     @property
     def supports_ttl(self) -> bool:
-        return TTL_FEATURE in self.features
+        """Whether a lease would end by itself: announced, or an Envoy that is known to."""
+        if self.features & _TTL_FEATURES:
+            return True
+        parts = self.user_agent_version.split(".")[:2]
+        known = self.user_agent == "envoy" and len(parts) == 2 and all(part.isdecimal() for part in parts)
+        return known and tuple(map(int, parts)) >= _TTL_ENVOY
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,348 @@
+"""The gRPC server: streams of bytes on one side, the machines of :mod:`xds.protocol` on the other.
+
+It serves the aggregated service and the runtime service, both in their state-of-the-world and their delta variant,
+and whatever other handlers its owner adds to the port. One task reads a stream's requests and one writes its
+responses; they share the machine and an event, so there is no queue. Everything runs on one event loop; call the
+methods from that loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakValueDictionary
+
+import grpc
+import grpc.aio
+
+from xds import codec
+from xds.errors import CodecError, LeaseError, PortInUse, RemoteError
+from xds.model import RuntimeLayer
+from xds.protocol.delta import DeltaStream
+from xds.protocol.events import DeltaRequest, Notice, Response, SotwRequest
+from xds.protocol.leases import HEARTBEATS, Lease, lease_of
+from xds.protocol.responses import ResponseCache
+from xds.protocol.sotw import SotwStream
+from xds.protocol.stream import Stream
+from xds.snapshot import ResourceSet, Snapshot
+from xds.status import EventKind, StatusBoard, XdsEvent
+from xds.types import RUNTIME, short_name
+
+log = logging.getLogger(__name__)
+
+#: The first delta request after a reconnect lists every resource that a client has and easily exceeds gRPC's 4 MiB.
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+MAX_STREAMS = 10_000
+#: Above their defaults (1,000) gRPC's C core drops pending streams at random when everybody reconnects at once.
+_PENDING_REQUESTS = 100_000
+#: The longest and the shortest pause (seconds) between two looks at which heartbeats are due.
+_SLOWEST_LOOK, _FASTEST_LOOK = 0.25, 0.02
+
+_ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
+_RTDS = "/envoy.service.runtime.v3.RuntimeDiscoveryService/"
+
+_Context = grpc.aio.ServicerContext[bytes, bytes]
+_Decoder = Callable[[bytes], SotwRequest | DeltaRequest]
+_Behavior = Callable[[Any, _Context], Awaitable[None]]
+
+
+@dataclass(eq=False, slots=True)
+class _Connection:
+    """One open stream. ``wake`` is set whenever the machine may have something to send."""
+
+    machine: Stream
+    decode: _Decoder
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    failure: RemoteError | CodecError | None = None
+    ended: bool = False
+
+    def end(self) -> None:
+        self.ended = True
+        self.wake.set()
+
+
+class XdsServer:
+    """Streams snapshots and leased runtime layers to nodes.
+
+    ``on_event`` hears of everything but heartbeats. ``clock`` (seconds) is the one on which leases' ``expires_at``
+    is measured. A message larger than ``max_message_bytes`` ends its stream, and so does one stream too many.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_event: Callable[[XdsEvent], None] | None = None,
+        clock: Callable[[], float] = time.time,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        max_streams: int = MAX_STREAMS,
+    ) -> None:
+        self.status = StatusBoard(clock)
+        self._on_event = on_event
+        self._clock = clock
+        self._max_message_bytes = max_message_bytes
+        self._max_streams = max_streams
+        self._cache = ResponseCache()
+        self._connections: set[_Connection] = set()
+        self._snapshots: dict[str, Snapshot] = {}
+        self._sets: WeakValueDictionary[tuple[str, str], ResourceSet] = WeakValueDictionary()
+        self._leases: dict[str, dict[str, Lease]] = {}
+        self._look_every = _SLOWEST_LOOK
+        self._server: grpc.aio.Server | None = None
+        self._heartbeats: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    # Life
+
+    async def start(self, host: str, port: int, handlers: Sequence[grpc.GenericRpcHandler[Any, Any]] = ()) -> int:
+        """Listen, and return the port (a free one for port 0). PortInUse if the address is taken."""
+        server = grpc.aio.server(options=self._options())
+        server.add_generic_rpc_handlers((_Handler(self._behaviors()), *handlers))
+        bound = _bind(server, host, port)
+        self._stopping = False
+        await server.start()
+        self._server = server
+        self._heartbeats = asyncio.create_task(self._beat(), name="xds-heartbeats")
+        return bound
+
+    async def stop(self, grace: float) -> None:
+        """End all streams, then the server; calls of other handlers get ``grace`` seconds to end by themselves."""
+        self._stopping = True
+        for connection in self._connections:
+            connection.end()
+        if self._heartbeats is not None:
+            self._heartbeats.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._heartbeats
+            self._heartbeats = None
+        if self._server is not None:
+            server, self._server = self._server, None
+            await server.stop(grace)
+
+    # Content
+
+    def publish(self, snapshots: Mapping[str, Snapshot]) -> None:
+        """Replace what every node should have. A node that is not in ``snapshots`` is unknown: silence."""
+        for node_id in self._snapshots.keys() - snapshots.keys():
+            self._leases.pop(node_id, None)
+        self._snapshots = {node_id: self._interned(one) for node_id, one in snapshots.items()}
+        self.status.expect(self._snapshots)
+        for connection in self._connections:
+            self._supply(connection)
+
+    def lease(self, leases: Mapping[str, Sequence[RuntimeLayer]]) -> None:
+        """Set the runtime layers of these nodes; other nodes keep theirs.
+
+        A layer that is left out lapses with its TTL; one with empty values is emptied at once. LeaseError if a
+        value is none, and then nothing changes.
+        """
+        encoded: dict[RuntimeLayerKey, Lease] = {}
+        checked = {node_id: _by_name(node_id, layers, encoded) for node_id, layers in leases.items()}
+        self._leases.update(checked)
+        self._look_more_often(encoded.values())
+        for connection in self._connections:
+            node = connection.machine.node
+            if node is not None and node.id in checked:
+                connection.machine.lease(checked[node.id])
+                connection.wake.set()
+
+    def _interned(self, snapshot: Snapshot) -> Snapshot:
+        """Equal sets become the same set, so that a response is encoded once, and an equal one not compared."""
+        sets = {url: self._sets.setdefault((url, one.version), one) for url, one in snapshot.sets.items()}
+        return Snapshot(sets)
+
+    def _supply(self, connection: _Connection) -> None:
+        node = connection.machine.node
+        snapshot = self._snapshots.get(node.id) if node else None
+        if snapshot != connection.machine.snapshot:
+            connection.machine.publish(snapshot)
+            connection.wake.set()
+
+    def _look_more_often(self, leases: Any) -> None:
+        """Several looks per heartbeat of the shortest lease."""
+        shortest = min((lease.ttl for lease in leases if not lease.empty), default=self._look_every * 4 * HEARTBEATS)
+        self._look_every = max(_FASTEST_LOOK, min(self._look_every, shortest / (4 * HEARTBEATS)))
+
+    # Streams
+
+    def _behaviors(self) -> dict[str, _Behavior]:
+        def sotw(type_url: str = "") -> _Behavior:
+            async def serve(_: object, context: _Context) -> None:
+                await self._serve(context, self._sotw(type_url))
+
+            return serve
+
+        def delta(type_url: str = "") -> _Behavior:
+            async def serve(_: object, context: _Context) -> None:
+                await self._serve(context, self._delta(type_url))
+
+            return serve
+
+        return {
+            _ADS + "StreamAggregatedResources": sotw(),
+            _ADS + "DeltaAggregatedResources": delta(),
+            _RTDS + "StreamRuntime": sotw(RUNTIME),
+            _RTDS + "DeltaRuntime": delta(RUNTIME),
+        }
+
+    def _sotw(self, type_url: str) -> _Connection:
+        return _Connection(SotwStream(secrets.token_hex(4), self._cache, type_url), codec.decode_sotw_request)
+
+    def _delta(self, type_url: str) -> _Connection:
+        return _Connection(DeltaStream(secrets.token_hex(4), self._cache, type_url), codec.decode_delta_request)
+
+    async def _serve(self, context: _Context, connection: _Connection) -> None:
+        """One stream from its first request to its end, whoever ends it."""
+        if self._stopping:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the control plane is stopping")
+        if len(self._connections) >= self._max_streams:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._max_streams} streams are open; try later")
+        self._connections.add(connection)
+        reader = asyncio.create_task(self._read(context, connection))
+        try:
+            await self._write(context, connection)
+        finally:
+            reader.cancel()
+            self._connections.discard(connection)
+            self._closed(connection)
+        if connection.failure is not None:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(connection.failure))
+
+    async def _read(self, context: _Context, connection: _Connection) -> None:
+        """Feed requests to the machine until the client ends the stream or breaks the protocol."""
+        try:
+            while isinstance(data := await context.read(), bytes):  # anything else is the end
+                self._receive(connection, data)
+                connection.wake.set()
+        except (RemoteError, CodecError) as failure:
+            connection.failure = failure
+        finally:
+            connection.end()
+
+    async def _write(self, context: _Context, connection: _Connection) -> None:
+        """Send what is due, one response at a time; requests that have arrived meanwhile are handled first."""
+        while not connection.ended:
+            connection.wake.clear()
+            response = connection.machine.poll(self._clock())
+            self._note(connection)
+            if response is None:
+                await connection.wake.wait()
+                continue
+            self._sent(connection, response)
+            await context.write(response.data)
+
+    def _receive(self, connection: _Connection, data: bytes) -> None:
+        machine = connection.machine
+        request, stranger = connection.decode(data), machine.node is None
+        if stranger and request.node is not None:
+            machine.publish(self._snapshots.get(request.node.id))
+            machine.lease(self._leases.get(request.node.id, {}))
+        notices = machine.receive(request, self._clock())
+        if stranger:
+            self._opened(connection)
+        self._note(connection, notices)
+
+    async def _beat(self) -> None:
+        """Wake the streams whose heartbeats are due."""
+        while True:
+            await asyncio.sleep(self._look_every)
+            now = self._clock()
+            for connection in self._connections:
+                if connection.machine.wakes_at() <= now:
+                    connection.wake.set()
+
+    # News
+
+    def _opened(self, connection: _Connection) -> None:
+        node = connection.machine.node
+        if node is not None:
+            self.status.opened(connection.machine, node)
+            self._tell("connect", node.id, message=f"Envoy {node.user_agent_version}".strip())
+
+    def _closed(self, connection: _Connection) -> None:
+        node = connection.machine.node
+        if node is not None:
+            self.status.closed(connection.machine, node)
+            self._tell("disconnect", node.id, message=str(connection.failure or ""))
+
+    def _sent(self, connection: _Connection, response: Response) -> None:
+        self.status.count(response)
+        node = connection.machine.node
+        if node is not None and not response.heartbeat:
+            self._tell("push", node.id, response.type_url, response.version, _content(response))
+
+    def _note(self, connection: _Connection, notices: Sequence[Notice] | None = None) -> None:
+        node = connection.machine.node
+        for notice in connection.machine.take_notices() if notices is None else notices:
+            self.status.note(notice)
+            if node is not None:
+                self._tell(notice.kind, node.id, notice.type_url, notice.version, notice.message)
+
+    def _tell(self, kind: EventKind, node_id: str, type_url: str = "", version: str = "", message: str = "") -> None:
+        """A listener that fails must not cost a proxy its stream."""
+        if self._on_event is None:
+            return
+        event = XdsEvent(kind, node_id, short_name(type_url) if type_url else "", version, message, self._clock())
+        try:
+            self._on_event(event)
+        except Exception:
+            log.exception("a listener failed on %s", event)
+
+    def _options(self) -> list[tuple[str, int]]:
+        return [
+            ("grpc.so_reuseport", 0),
+            ("grpc.server.max_pending_requests", _PENDING_REQUESTS),
+            ("grpc.server.max_pending_requests_hard_limit", _PENDING_REQUESTS),
+            ("grpc.max_receive_message_length", self._max_message_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.http2.max_ping_strikes", 0),
+        ]
+
+
+class _Handler(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its stubs only
+    """Our methods by path. Requests and responses stay bytes."""
+
+    def __init__(self, behaviors: Mapping[str, _Behavior]) -> None:
+        self._handlers = {path: grpc.stream_stream_rpc_method_handler(behavior) for path, behavior in behaviors.items()}
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+        return self._handlers.get(handler_call_details.method)
+
+
+RuntimeLayerKey = int
+
+
+def _by_name(node_id: str, layers: Sequence[RuntimeLayer], encoded: dict[RuntimeLayerKey, Lease]) -> dict[str, Lease]:
+    """Leases by name; a layer object that many nodes share is encoded once."""
+    leases: dict[str, Lease] = {}
+    for layer in layers:
+        if layer.name in leases:
+            raise LeaseError(f"node {node_id!r} gets two layers named {layer.name!r}; merge their values into one")
+        leases[layer.name] = encoded.get(id(layer)) or encoded.setdefault(id(layer), lease_of(layer))
+    return leases
+
+
+def _bind(server: grpc.aio.Server, host: str, port: int) -> int:
+    address = f"[{host}]" if ":" in host else host
+    try:
+        bound = server.add_insecure_port(f"{address}:{port}")
+    except RuntimeError as error:
+        raise PortInUse(host, port) from error
+    if not bound:
+        raise PortInUse(host, port)
+    return bound
+
+
+def _content(response: Response) -> str:
+    """What was pushed, in a few words."""
+    parts = [f"{len(response.names)} sent"]
+    if response.removed:
+        parts.append(f"{len(response.removed)} removed")
+    return ", ".join(parts)
