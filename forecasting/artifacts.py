@@ -1,7 +1,7 @@
 """Trained models on disk: a folder with ``weights.npz`` (plain arrays) and ``card.json`` (what they are and how good).
 
-Nothing in it is ever executed: arrays are read with ``allow_pickle=False``. The card holds the digest of the weights, so a
-damaged or exchanged file is refused. A folder appears by rename, complete or not at all.
+Nothing in it is ever executed: arrays are read with ``allow_pickle=False``. The card holds the digest of the weights,
+so a damaged or exchanged file is refused. A folder appears by rename, complete or not at all.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
 import tempfile
 import zipfile
@@ -61,7 +60,7 @@ def _swap(fresh: Path, folder: Path) -> None:
     old = fresh.with_name(fresh.name + "-old")
     if folder.exists():
         folder.rename(old)
-    os.rename(fresh, folder)
+    fresh.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -93,4 +92,4 @@ def _arrays(path: Path, weights: bytes) -> Arrays:
         with np.load(io.BytesIO(weights), allow_pickle=False) as stored:
             return {name: np.asarray(stored[name], dtype=np.float32) for name in stored.files}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"{path}: holds something else than plain arrays ({error}); train the model again") from error
+        raise ArtifactError(f"{path}: holds no plain arrays ({error}); train the model again") from error

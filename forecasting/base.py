@@ -18,8 +18,8 @@ QUANTILES: tuple[float, ...] = (0.05, 0.5, 0.9, 0.95, 0.99)
 class Forecast:
     """Quantiles of one series, made at ``origin`` (seconds since the epoch, the end of the newest value).
 
-    ``values`` has shape ``(H, Q)``: row ``h`` is the step that starts at ``origin + h*step``; columns follow ``quantiles``
-    and never decrease from left to right. Rates are in the unit of the series and never negative.
+    ``values`` has shape ``(H, Q)``: row ``h`` is the step that starts at ``origin + h*step``; columns follow
+    ``quantiles`` and never decrease from left to right. Rates are in the unit of the series and never negative.
     """
 
     series: str
@@ -46,7 +46,9 @@ def column(quantiles: tuple[float, ...], quantile: float) -> int:
 
 
 def lawful(values: FloatArray) -> FloatArray:
-    """What ``Forecast.values`` promises, for any array ``(..., Q)``: not negative, never decreasing along the last axis."""
+    """What ``Forecast.values`` promises, for any array ``(..., Q)``: not negative, never decreasing along the last
+    axis.
+    """
     return np.maximum.accumulate(np.maximum(values, 0.0), axis=-1)
 
 

@@ -1,9 +1,9 @@
 """Which forecast may act: every model is scored against last value on every series, all the time.
 
 Each tick the selector settles what was forecast before, gates the models by their skill, and calibrates the winner's
-quantiles by its own misses. Skill = 1 - loss / loss of last value, over the same intervals; loss is the absolute error of the
-median, and steps 1, 2-5 and 6-H count a third each. A model without skill does not act: last value is returned, marked unskilled,
-with the reason.
+quantiles by its own misses. Skill = 1 - loss / loss of last value, over the same intervals; loss is the absolute
+error of the median, and steps 1, 2-5 and 6-H count a third each. A model without skill does not act: last value is
+returned, marked unskilled, with the reason.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from forecasting.ledger import Ledger
 from forecasting.models.naive import LastValue
 from forecasting.series import FloatArray, Series, clean
 
+SWITCH = 0.1
+"""A model gives way to another one only if that has this much more skill: skill over an hour is a noisy figure."""
+
 WORST = -1.0
 """Skill is cut here: twice last value's loss is as bad as it gets."""
 
@@ -28,10 +31,11 @@ WORST = -1.0
 class Selected:
     """The forecast of one series that may be acted upon if ``skilled``.
 
-    ``model`` made it (``last`` if none has skill), ``reason`` says why. ``skill`` per model, None where it is unknown; ``losses``
-    per model: mean absolute error by bucket of steps (``1``, ``2-5``, ``6-12``), in the unit of the series. ``scored`` counts the
-    intervals behind them. ``coverage`` is the share of actual values at or below the 0.95 quantile as returned in the
-    past (all steps), None before the first. ``peaks`` has shape ``(H, Q)``: row ``k-1`` is the maximum of the next ``k`` steps.
+    ``model`` made it (``last`` if none has skill), ``reason`` says why. ``skill`` per model, None where it is
+    unknown; ``losses`` per model: mean absolute error by bucket of steps (``1``, ``2-5``, ``6-12``), in the unit of
+    the series. ``scored`` counts the intervals behind them. ``coverage`` is the share of actual values at or below
+    the 0.95 quantile as returned in the past (all steps), None before the first. ``peaks`` has shape ``(H, Q)``: row
+    ``k-1`` is the maximum of the next ``k`` steps.
     """
 
     forecast: Forecast
@@ -59,6 +63,7 @@ class _Track:
     """The selector's memory of one series. ``served`` is an extra row of the ledger: what was returned."""
 
     step: float
+    first: int
     ledger: Ledger
     acting: str | None = None
     skill: dict[str, float | None] = field(default_factory=dict)
@@ -69,8 +74,9 @@ class Selector:
     """Chooses per series; ``update`` once per tick.
 
     ``window``: intervals that skill is measured over; ``least``: of them, how many must be scored before a model acts.
-    ``enter`` and ``leave``: skill at which a model starts and stops to act (hysteresis). ``memory``: misses kept for calibration.
-    ``replay``: intervals that are forecast in hindsight when a series with a history first appears; 0 turns it off.
+    ``enter`` and ``leave``: skill at which a model starts and stops to act (hysteresis). ``memory``: misses kept for
+    calibration. ``replay``: intervals that are forecast in hindsight when a series with a history first appears; 0
+    turns it off.
     """
 
     def __init__(
@@ -94,7 +100,9 @@ class Selector:
         self._tracks: dict[str, _Track] = {}
 
     def warm_up(self, series: Sequence[Series], origins: int = 60) -> None:
-        """Score the models on the newest ``origins`` intervals by forecasting them in hindsight, each from its own past."""
+        """Score the models on the newest ``origins`` intervals by forecasting them in hindsight, each from its own
+        past.
+        """
         for one in series:
             self._tracks[one.name] = self._fresh(one)
         starts = [np.arange(max(1, len(s.values) - origins - self._horizon + 1), len(s.values)) for s in series]
@@ -107,22 +115,26 @@ class Selector:
                 track.ledger.remember(one.first + int(n), with_served(next(told)))
 
     def update(self, series: Sequence[Series]) -> list[Selected]:
-        """Settle, gate, forecast, calibrate: one result per series, in order. Series that are no longer given are forgotten."""
+        """Settle, gate, forecast, calibrate: one result per series, in order. Series that are no longer given are
+        forgotten.
+        """
         self._tracks = {one.name: self._tracks[one.name] for one in series if one.name in self._tracks}
         self.warm_up([one for one in series if self._is_new(one)], self._replay)
         told = self._ask(series)
         return [self._select(one, told[:, number]) for number, one in enumerate(series)]
 
     def _is_new(self, series: Series) -> bool:
-        """Unknown, of another step, rewound, or silent for longer than the memory: earlier scores mean nothing."""
+        """Unknown, back-filled, of another step, rewound, or away for longer than the memory: score it anew."""
         track = self._tracks.get(series.name)
-        if track is None or track.step != series.step or track.ledger.next is None:
+        if track is None or track.ledger.next is None or track.step != series.step:
+            return True
+        if series.first < track.first - self._horizon:
             return True
         end = series.first + len(series.values)
         return not track.ledger.next <= end <= track.ledger.next + self._memory
 
     def _fresh(self, series: Series) -> _Track:
-        return _Track(series.step, Ledger(len(self._names) + 1, self._horizon, self._memory))
+        return _Track(series.step, series.first, Ledger(len(self._names) + 1, self._horizon, self._memory))
 
     def _ask(self, series: Sequence[Series]) -> FloatArray:
         """Every model's quantiles, ``(M, N, H, Q)``; NaN where it has too little history."""
@@ -149,25 +161,23 @@ class Selector:
         self._settle(track, series, len(series.values))
         errors = track.ledger.newest(self._window)
         track.skill, track.scored = self._skills(errors)
-        silent = not np.isfinite(series.values[-self._horizon :]).any()
-        able = {name for name, rows in zip(self._names, told, strict=True) if np.isfinite(rows).all()}
-        track.acting = self._gate(track, able)
-        name = LastValue.name if track.acting is None or silent else track.acting
-        row = self._names.index(name)
+        track.acting = self._gate(track, able(self._names, told))
+        hush = silence(series, self._horizon)
+        row = 0 if hush or track.acting is None else self._names.index(track.acting)
         values = calibrated(told[row], shifts(track.ledger.misses[row], self._least))
-        coverage = self._coverage(track)
-        track.ledger.remember(series.first + len(series.values), with_served(told, values))
-        return Selected(
-            Forecast(series.name, name, series.end, series.step, QUANTILES, values),
-            name,
-            name != LastValue.name,
-            f"no value for {self._horizon} steps" if silent else self._reason(track),
-            dict(track.skill),
-            self._losses(errors),
-            track.scored,
-            coverage,
-            self._peaks(track.ledger, row, told[row], values),
+        selected = Selected(
+            forecast=Forecast(series.name, self._names[row], series.end, series.step, QUANTILES, values),
+            model=self._names[row],
+            skilled=row > 0,
+            reason=hush or self._reason(track),
+            skill=track.skill,
+            losses=self._losses(errors),
+            scored=track.scored,
+            coverage=_coverage(track.ledger),
+            peaks=self._peaks(track.ledger, row, told[row], values),
         )
+        track.ledger.remember(series.first + len(series.values), with_served(told, values))
+        return selected
 
     def _skills(self, errors: FloatArray) -> tuple[dict[str, float | None], int]:
         """Skill per model (last value aside) and the largest number of intervals that one of them is scored on."""
@@ -190,7 +200,7 @@ class Selector:
         known = {name: skill for name, skill in track.skill.items() if skill is not None and name in able}
         best = max(known, key=known.__getitem__, default=None)
         now = known.get(track.acting or "")
-        if now is not None and now >= self._leave and (best is None or known[best] <= now + self._enter):
+        if now is not None and now >= self._leave and (best is None or known[best] <= now + SWITCH):
             return track.acting
         return best if best is not None and known[best] > self._enter else None
 
@@ -212,15 +222,10 @@ class Selector:
             for name, mine in zip(self._names, errors[:-1], strict=True)
         }
 
-    def _coverage(self, track: _Track) -> float | None:
-        served = track.ledger.misses[-1, :, HIGH]
-        known = np.isfinite(served)
-        return float((served[known] <= 0).mean()) if known.any() else None
-
     def _peaks(self, ledger: Ledger, row: int, told: FloatArray, values: FloatArray) -> FloatArray:
         """Calibrated maxima ``(H, Q)``: not below any single step's quantile, growing with the number of steps."""
         highest = np.maximum.accumulate(told, axis=0)
-        shifted = calibrated(highest, shifts(ledger.peaks[row], self._least))
+        shifted = calibrated(highest, shifts(ledger.peaks[row], self._least, median=True))
         return lawful(np.maximum.accumulate(np.maximum(shifted, np.maximum.accumulate(values, axis=0)), axis=0))
 
 
@@ -230,10 +235,29 @@ def buckets(horizon: int) -> dict[str, slice]:
     return {f"{a}" if a == b else f"{a}-{b}": slice(a - 1, b) for a, b in edges if a <= b}
 
 
+def able(names: Sequence[str], told: FloatArray) -> set[str]:
+    """The models that answered: ``told (M, H, Q)`` has no NaN for them."""
+    return {name for name, rows in zip(names, told, strict=True) if np.isfinite(rows).all()}
+
+
+def silence(series: Series, horizon: int) -> str:
+    """Why nothing may be said about a series without any value over the last ``horizon`` steps; empty if it has one."""
+    if np.isfinite(series.values[-horizon:]).any():
+        return ""
+    known = np.isfinite(series.values).any()
+    return f"no value for {horizon} steps: its source is silent" if known else "no values yet"
+
+
 def with_served(told: FloatArray, served: FloatArray | None = None) -> FloatArray:
     """The models' quantiles ``(M, H, Q)`` and, as one more row, what was returned (NaN where nothing was)."""
     last = np.full(told.shape[1:], np.nan) if served is None else served
     return np.concatenate([told, last[None]])
+
+
+def _coverage(ledger: Ledger) -> float | None:
+    served = ledger.misses[-1, :, HIGH]
+    known = np.isfinite(served)
+    return float((served[known] <= 0).mean()) if known.any() else None
 
 
 def _mean(errors: FloatArray) -> float | None:

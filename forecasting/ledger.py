@@ -1,7 +1,7 @@
 """The record of one series: what every model said, and how far off it was once reality was known. Pure arrays.
 
-Rings of ``K`` columns are addressed by the absolute number of the interval that was forecast, modulo K, so that a gap ages old
-entries as time does. Axes: M models, H steps ahead, Q quantiles, K ring.
+Rings of ``K`` columns are addressed by the absolute number of the interval that was forecast, modulo K, so that a gap
+ages old entries as time does. Axes: M models, H steps ahead, Q quantiles, K ring.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class Ledger:
         self.misses[..., column] = misses(seen, told)
 
     def _settle_peaks(self, column: int, told: FloatArray) -> None:
-        """The maximum over the first k steps of the forecast made k intervals ago, for every k; a gap inside scores nothing."""
+        """The maximum over the first k steps of the forecast made k intervals ago, for every k; a gap inside scores
+        nothing.
+        """
         highest = np.maximum.accumulate(told, axis=2)[:, self._steps, self._steps]  # (M, k, Q)
         reality = np.maximum.accumulate(self._recent[::-1])
         self.peaks[..., column] = misses(np.broadcast_to(reality, highest.shape[:-1]), highest)

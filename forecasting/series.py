@@ -18,7 +18,8 @@ CEILING = 1e15
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
-    """``values[i]`` (shape ``(T,)``, float64, NaN = gap) is the mean rate over ``[start + i*step, start + (i+1)*step)``.
+    """``values[i]`` (shape ``(T,)``, float64, NaN = gap) is the mean rate over ``[start + i*step, start +
+    (i+1)*step)``.
 
     ``start`` is in seconds since the epoch, ``step`` in seconds. ``season`` is the number of steps in one day
     (a replay at higher speed has shorter days).

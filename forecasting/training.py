@@ -1,8 +1,8 @@
 """Training the LSTM within a budget, and keeping the result.
 
-The budget is a number of steps (so that the same seed gives the same weights) under a wall-clock cap (so that a slow machine
-starts on time). The newest tenth of every series is never trained on: the card's scores and the selector's replay of that part
-are out of sample.
+The budget is a number of steps (so that the same seed gives the same weights) under a wall-clock cap (so that a slow
+machine starts on time). The newest tenth of every series is never trained on: the card's scores and the selector's
+replay of that part are out of sample.
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ class TrainSettings:
     """How to train.
 
     ``seconds``: wall-clock cap and, at ``rate`` steps per second, the number of steps; ``steps`` overrides the latter.
-    ``horizon`` and ``window``: steps ahead and back. ``threads``: of torch, while training. ``hidden``: size of the LSTM's
-    state. ``batch``: windows per step. ``learning_rate`` falls to 0 along a cosine. ``average``: decay of the moving average
-    of the weights. ``forget``: share of windows whose season is hidden, and again whose older values are, so that the
-    network copes with short histories. ``holdout``: newest share of each series that is kept for the scores.
+    ``horizon`` and ``window``: steps ahead and back. ``threads``: of torch, while training. ``hidden``: size of the
+    LSTM's state. ``batch``: windows per step. ``learning_rate`` falls to 0 along a cosine. ``average``: decay of the
+    moving average of the weights. ``forget``: share of windows whose season is hidden, and again whose older values
+    are, so that the network copes with short histories. ``holdout``: newest share of each series that is kept for the
+    scores.
     """
 
     seconds: float = 20.0
@@ -57,7 +58,7 @@ class TrainSettings:
     average: float = 0.98
     forget: float = 0.1
     holdout: float = 0.1
-    rate: float = 40.0
+    rate: float = 25.0
     steps: int | None = None
 
     @property
@@ -68,7 +69,9 @@ class TrainSettings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pool:
-    """Windows to draw from: ``owner (N,)`` is the series of each, ``origin (N,)`` where it ends; ``noise`` per series."""
+    """Windows to draw from: ``owner (N,)`` is the series of each, ``origin (N,)`` where it ends; ``noise`` per
+    series.
+    """
 
     series: tuple[Series, ...]
     owner: IntArray
@@ -84,7 +87,7 @@ def train(series: Sequence[Series], settings: TrainSettings, progress: Progress,
         torch.manual_seed(settings.seed)
         network = Network(settings.horizon, settings.hidden)
         done = _descend(network, pool, settings, progress, clock)
-    model = Lstm(network, settings.window, settings.horizon, settings.hidden, {})
+    model = Lstm(network, settings.window, {})
     model.card.update(_card(series, settings, done, clock() - began))
     model.card["scores"] = scores(model, series, settings)
     progress(settings.budget, settings.budget, "trained")
@@ -93,7 +96,8 @@ def train(series: Sequence[Series], settings: TrainSettings, progress: Progress,
 
 def windows(series: Sequence[Series], settings: TrainSettings) -> Pool:
     """Every origin with enough known values behind it and one ahead, outside the holdout."""
-    kept, owner, origin, noise = [], [], [], []
+    kept: list[Series] = []
+    owner, origin, noise = [], [], []
     for one in series:
         past = one.until(kept_length(len(one.values), settings))
         restless = float(np.nan_to_num(masked_mean(np.abs(np.diff(clean(past.values))))))
@@ -105,7 +109,9 @@ def windows(series: Sequence[Series], settings: TrainSettings) -> Pool:
             noise.append(restless)
     if not kept:
         least = Lstm.minimum + settings.horizon
-        raise TrainingError(f"none of {len(series)} series has {least} known, changing values to learn from; record more first")
+        raise TrainingError(
+            f"none of {len(series)} series has {least} known, changing values to learn from; record more first"
+        )
     return Pool(tuple(kept), np.concatenate(owner), np.concatenate(origin), np.array(noise))
 
 
@@ -120,7 +126,7 @@ def _origins(values: FloatArray, settings: TrainSettings) -> IntArray:
     origins = np.arange(Lstm.minimum, len(values) - settings.horizon + 1)
     behind = counts[origins] - counts[np.maximum(origins - settings.window, 0)]
     ahead = counts[origins + settings.horizon] - counts[origins]
-    return origins[(behind >= Lstm.minimum) & (ahead > 0)]
+    return np.asarray(origins[(behind >= Lstm.minimum) & (ahead > 0)])
 
 
 def _descend(network: Network, pool: Pool, settings: TrainSettings, progress: Progress, clock: Clock) -> int:
@@ -130,7 +136,7 @@ def _descend(network: Network, pool: Pool, settings: TrainSettings, progress: Pr
     average = [part.detach().clone() for part in network.parameters()]
     total, began = settings.budget, clock()
     for step in range(total):
-        spent = max(step / total, (clock() - began) / settings.seconds)
+        spent = max(step / total, (clock() - began) / max(settings.seconds, 1e-9))
         if spent >= 1.0:
             break
         for group in optimizer.param_groups:
@@ -163,8 +169,8 @@ def _step(
 def pinball_loss(z: Tensor, actual: Tensor, weight: Tensor) -> Tensor:
     """Mean pinball loss in units of the series' own noise.
 
-    ``z (B, H, Q)`` compressed quantiles, ``actual (B, H)`` relative to the window's scale, NaN = gap; ``weight (B,)`` = scale
-    / noise. Errors count as they do in the WAPE: by size, not by share, so busy hours matter most.
+    ``z (B, H, Q)`` compressed quantiles, ``actual (B, H)`` relative to the window's scale, NaN = gap; ``weight (B,)``
+    = scale / noise. Errors count as they do in the WAPE: by size, not by share, so busy hours matter most.
     """
     known = torch.isfinite(actual)
     error = torch.nan_to_num(actual)[..., None] - torch.expm1(z)
@@ -193,7 +199,7 @@ def draw(pool: Pool, rng: np.random.Generator, settings: TrainSettings) -> tuple
 
 def forget(raw: Blocks, rng: np.random.Generator, settings: TrainSettings) -> Blocks:
     """Hide the seasons of some windows and the older values of others, as in a short history."""
-    count = len(raw.phase)
+    count = len(raw.recent)
     nothing = rng.random(count) < settings.forget
     young = rng.random(count) < settings.forget
     length = rng.integers(Lstm.minimum, settings.window, size=count, endpoint=True)
@@ -208,7 +214,9 @@ def forget(raw: Blocks, rng: np.random.Generator, settings: TrainSettings) -> Bl
 
 
 def scores(model: Lstm, series: Sequence[Series], settings: TrainSettings, most: int = 2000) -> dict[str, Any]:
-    """Out of sample, over the holdouts: WAPE relative to last value at ``SCORED`` steps, and coverage of 0.05 and 0.95."""
+    """Out of sample, over the holdouts: WAPE relative to last value at ``SCORED`` steps, and coverage of 0.05 and
+    0.95.
+    """
     actual, values, last = _replay(model, series, settings, most)
     result: dict[str, Any] = {"windows": len(actual)}
     for h in (h for h in SCORED if h <= settings.horizon and len(actual)):
@@ -227,7 +235,9 @@ def _replay(
     """Actual ``(N, H)``, forecast ``(N, H, Q)`` and last value ``(N,)`` at up to ``most`` origins of the holdouts."""
     parts, actual, last = [], [], []
     for one in series:
-        origins = np.arange(max(Lstm.minimum, kept_length(len(one.values), settings)), len(one.values) - settings.horizon + 1)
+        origins = np.arange(
+            max(Lstm.minimum, kept_length(len(one.values), settings)), len(one.values) - settings.horizon + 1
+        )
         origins = origins[:: max(1, len(origins) * len(series) // most)]
         if len(origins):
             raw = blocks(one, origins, settings.window, settings.horizon)
@@ -244,7 +254,9 @@ def _card(series: Sequence[Series], settings: TrainSettings, steps: int, seconds
     return {
         "data": {
             "sha256": digest(series),
-            "series": [{"name": s.name, "start": s.start, "end": s.end, "step": s.step, "season": s.season} for s in series],
+            "series": [
+                {"name": s.name, "start": s.start, "end": s.end, "step": s.step, "season": s.season} for s in series
+            ],
         },
         "settings": asdict(settings),
         "steps": steps,
@@ -254,10 +266,12 @@ def _card(series: Sequence[Series], settings: TrainSettings, steps: int, seconds
 
 
 def digest(series: Sequence[Series]) -> str:
-    """SHA-256 over names, times and values."""
+    """SHA-256 over names, values, steps and seasons; not over times: the features know none, so that a recorded past
+    that is replayed at another date finds its model again.
+    """
     total = hashlib.sha256()
     for one in series:
-        head = [one.name, one.start, one.step, one.season, len(one.values)]
+        head = [one.name, one.step, one.season, len(one.values)]
         total.update(json.dumps(head).encode() + np.ascontiguousarray(one.values, dtype="<f8").tobytes())
     return total.hexdigest()
 
@@ -275,7 +289,9 @@ def train_or_load(
     progress: Progress,
     clock: Clock = time.monotonic,
 ) -> tuple[Lstm, bool]:
-    """The model for exactly these data and settings, and whether it came from ``cache_dir``. A damaged one is trained again."""
+    """The model for exactly these data and settings, and whether it came from ``cache_dir``. A damaged one is trained
+    again.
+    """
     folder = cache_dir / f"lstm-{cache_key(series, settings)}"
     try:
         return Lstm.load(folder), True

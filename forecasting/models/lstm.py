@@ -1,10 +1,11 @@
 """One LSTM for all series: quantiles of every step ahead at once.
 
-It is not asked for traffic but for a correction: the output starts as a learned convex mix of recent means and of the same
-time yesterday and last week (``forecasting.features``), and the network moves that. A raw LSTM loses to last value.
+It is not asked for traffic but for a correction: the output starts as a learned convex mix of recent means and of the
+same time yesterday and last week (``forecasting.features``), and the network moves that. A raw LSTM loses to last
+value.
 
     recent (B, W, C) --LSTM--> last state (B, D) --+
-    summary (B, S) -------------------------------+--> per step: MLP --> weights of the mix, shift, gaps between quantiles
+    summary (B, S) -------------------------------+--> per step: MLP --> weights of the mix, shift, gaps of quantiles
     ahead (B, H, A), embedding of the step -------+
 
 Pinball loss, direct multi-horizon: Wen et al. 2017, A Multi-Horizon Quantile Recurrent Forecaster. The mix as base:
@@ -42,6 +43,7 @@ class Network(nn.Module):
 
     def __init__(self, horizon: int, hidden: int) -> None:
         super().__init__()
+        self.horizon, self.hidden = horizon, hidden
         self.lstm = nn.LSTM(CHANNELS, hidden, batch_first=True)
         self.step = nn.Embedding(horizon, STEP_CODE)
         self.inner = nn.Linear(hidden + SUMMARY + AHEAD + STEP_CODE, 64)
@@ -94,15 +96,18 @@ class Lstm:
     name = "lstm"
     minimum = 16
 
-    def __init__(self, network: Network, window: int, horizon: int, hidden: int, card: Mapping[str, Any], threads: int = 1):
+    def __init__(self, network: Network, window: int, card: Mapping[str, Any], *, threads: int = 1) -> None:
         self.network = network.eval()
-        self.window, self.horizon, self.hidden, self.threads = window, horizon, hidden, threads
+        self.window, self.horizon, self.hidden = window, network.horizon, network.hidden
+        self.threads = threads
         self.card = dict(card)
 
     def forecast(self, series: Sequence[Series], horizon: int) -> list[Forecast | None]:
         """Raises HorizonError beyond the horizon that was trained."""
         if horizon > self.horizon:
-            raise HorizonError(f"the model sees {self.horizon} steps ahead, {horizon} were asked for; train it for {horizon}")
+            raise HorizonError(
+                f"the model sees {self.horizon} steps ahead, {horizon} were asked for; train it for {horizon}"
+            )
         able = [one for one in series if _enough(one, self.window, self.minimum)]
         if not able:
             return [None] * len(series)
@@ -138,7 +143,7 @@ class Lstm:
             network.load_state_dict({name: torch.from_numpy(part) for name, part in stored.arrays.items()})
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ArtifactError(f"{folder}: is not a model of this version ({error}); train it again") from error
-        return cls(network, window, horizon, hidden, stored.card, threads)
+        return cls(network, window, stored.card, threads=threads)
 
 
 def _enough(series: Series, window: int, minimum: int) -> bool:

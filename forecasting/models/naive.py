@@ -34,7 +34,7 @@ class LastValue:
 
 
 def spread(table: FloatArray, horizon: int) -> FloatArray:
-    """Root mean square of the h-step differences of ``(N, T)``: ``(N, H)``, never decreasing with h, 0 where unknown."""
+    """Root mean square of the h-step differences of ``(N, T)``: ``(N, H)``, growing with h, 0 where unknown."""
     result = np.zeros((len(table), horizon))
     for h in range(1, min(horizon, table.shape[1] - 1) + 1):
         result[:, h - 1] = masked_mean((table[:, h:] - table[:, :-h]) ** 2)

@@ -53,7 +53,7 @@ class Ewma:
         rows = np.arange(len(table))
         sigma = np.sqrt(np.nan_to_num(masked_mean(rated[rows, :, best] ** 2, axis=1)))
         growth = np.sqrt(1.0 + np.arange(horizon) * self._alphas[best][:, None] ** 2)  # (N, H)
-        return levels[rows, best][:, None, None] + (sigma[:, None] * growth)[:, :, None] * NORMAL
+        return np.asarray(levels[rows, best][:, None, None] + (sigma[:, None] * growth)[:, :, None] * NORMAL)
 
 
 def smooth(table: FloatArray, alphas: FloatArray) -> tuple[FloatArray, FloatArray]:
