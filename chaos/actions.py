@@ -50,7 +50,7 @@ def end(configuration: Configuration | None = None) -> dict[str, Any]:
     return {"ended": ids, "time": time.time()}
 
 
-def active(client: Api, experiment: str | None) -> list[dict[str, Any]]:
+def active(client: Api, experiment: int | str | None) -> list[dict[str, Any]]:
     """The active faults that belong to ``experiment``; a fault that names no experiment counts as its own."""
     mine = {None, "", experiment}
     return [fault for fault in client.get("/v1/faults")["faults"] if fault.get("experiment") in mine]

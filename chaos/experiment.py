@@ -87,8 +87,8 @@ def standard(
 
 
 def from_mapping(document: object) -> Experiment:
-    """An experiment from parsed YAML or JSON; durations are seconds or texts such as 400ms. Raises :class:`ExperimentError` naming the
-    field.
+    """An experiment from parsed YAML or JSON; durations are seconds or texts such as 400ms. Raises
+    :class:`ExperimentError` naming the field.
     """
     values = dict(_known("", document, Experiment))
     faults = values.pop("faults", ())
@@ -98,7 +98,7 @@ def from_mapping(document: object) -> Experiment:
     return _build("", {**values, "faults": parsed}, Experiment)
 
 
-def to_chaostoolkit(experiment: Experiment, api: ApiConfig, experiment_id: str | None = None) -> dict[str, Any]:
+def to_chaostoolkit(experiment: Experiment, api: ApiConfig, experiment_id: int | str | None = None) -> dict[str, Any]:
     """The experiment for ``chaos run``. It names the file of the API token, never the token itself."""
     faults = experiment.faults
     method = [activity for index in range(len(faults)) for activity in _fault_activities(experiment, index)]
@@ -114,7 +114,7 @@ def to_chaostoolkit(experiment: Experiment, api: ApiConfig, experiment_id: str |
     }
 
 
-def _configuration(api: ApiConfig, experiment_id: str | None) -> dict[str, Any]:
+def _configuration(api: ApiConfig, experiment_id: int | str | None) -> dict[str, Any]:
     return {
         "meshctl_url": api.url,
         "meshctl_token_file": api.token_file,

@@ -47,7 +47,7 @@ class Fault:
         if self.kind == "delay":
             _positive("faults.delay", self.delay, 60.0)
 
-    def request(self, service: str, experiment: str | None) -> dict[str, Any]:
+    def request(self, service: str, experiment: int | str | None) -> dict[str, Any]:
         """The body of POST /v1/faults."""
         body: dict[str, Any] = {
             "service": service,

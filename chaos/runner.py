@@ -44,7 +44,7 @@ def run(
     experiment: Experiment,
     api: ApiConfig,
     *,
-    experiment_id: str | None,
+    experiment_id: int | str | None,
     progress: Progress,
     generator: np.random.Generator,
     deadline: float | None = None,
@@ -93,16 +93,10 @@ def collect(api: Api, experiment: Experiment, report: JournalReport) -> Evidence
 
 
 def _counters(api: Api, experiment: Experiment, report: JournalReport) -> dict[str, int]:
-    """Each fault's final counter; it may not count what a later fault of its kind injected."""
-    counters: dict[str, int] = {}
-    for index, (fault, run) in enumerate(zip(experiment.faults, report.faults, strict=True)):
-        if run.id is None:
-            continue
-        later = zip(experiment.faults[index + 1 :], report.faults[index + 1 :], strict=True)
-        bounds = [other.before for kind, other in later if kind.kind == fault.kind and other.id is not None]
-        final = injected(api.get(f"/v1/faults/{segment(run.id)}"), fault.kind)
-        counters[run.id] = min([final, *bounds])
-    return counters
+    """Each fault's final counter: what the sidecars still reported after its end is in it."""
+    pairs = zip(experiment.faults, report.faults, strict=True)
+    known = ((run.id, fault.kind) for fault, run in pairs if run.id is not None)
+    return {name: injected(api.get(f"/v1/faults/{segment(name)}"), kind) for name, kind in known}
 
 
 def _started(source: Path, journal: Path) -> subprocess.Popen[str]:

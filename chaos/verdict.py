@@ -217,8 +217,8 @@ def _status(
 
 
 def _counts(arm: Mapping[str, Any]) -> Counts:
-    requests = int(arm["requests"])
-    return Counts(requests, min(requests, int(arm["errors"]) + int(arm["slow"])))
+    requests = round(arm["requests"])
+    return Counts(requests, min(requests, round(arm["errors"] + arm["slow"])))
 
 
 def _fault_document(result: FaultResult) -> dict[str, Any]:

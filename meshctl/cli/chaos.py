@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,10 +75,7 @@ def show(experiment_id: str, output: str) -> None:
 @dry_run_option
 @output_option("table", "json", "yaml")
 @connection_options()
-@click.pass_context
-def run(
-    ctx: click.Context, file: Path | None, deadline: float | None, dry_run: bool, output: str, **given: Any
-) -> None:
+def run(file: Path | None, deadline: float | None, dry_run: bool, output: str, **given: Any) -> None:
     """Run the experiment of FILE, or the standard one: abort, then delay, in --service as users of --entry feel it.
 
     Exit codes: 0 passed; 1 deviated or inconclusive; 69 the control plane is unreachable; 124 deadline; 130
@@ -92,7 +89,7 @@ def run(
         return
     document = _run(experiment, deadline)
     show_experiment(document, output)
-    ctx.exit(EXIT_CODES.get(document["status"], FAILED))
+    click.get_current_context().exit(EXIT_CODES.get(document["status"], FAILED))
 
 
 def show_experiment(document: Mapping[str, Any], form: str) -> None:
@@ -167,13 +164,12 @@ def _print_toolkit(experiment: Experiment, output: str) -> None:
 
 def _run(experiment: Experiment, deadline: float | None) -> dict[str, Any]:
     """Register, run, store. The stored status is never left at "running" by an error that can still be reported."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    with client.translated():
+    with _terminable(), client.translated():
         api = client.api()
         created = api.post("/v1/experiments", {"title": experiment.title, "spec": experiment.document()})
         path = f"/v1/experiments/{client.segment(created['id'])}"
         try:
-            result = _execute(experiment, api, str(created["id"]), deadline)
+            result = _execute(experiment, api, created["id"], deadline)
         except BaseException as error:
             _store_failure(api, path, error)
             raise
@@ -181,7 +177,7 @@ def _run(experiment: Experiment, deadline: float | None) -> dict[str, Any]:
     return _document(experiment, created["id"], result)
 
 
-def _execute(experiment: Experiment, api: Api, experiment_id: str, deadline: float | None) -> ExperimentResult:
+def _execute(experiment: Experiment, api: Api, experiment_id: int | str, deadline: float | None) -> ExperimentResult:
     import numpy as np
 
     from chaos.runner import run as run_experiment
@@ -216,9 +212,14 @@ def _store_failure(api: Api, path: str, error: BaseException) -> None:
         api.patch(path, {"status": "failed", "result": {"status": "failed", "reason": reason}})
 
 
-def _interrupt(_number: int, _frame: object) -> None:
+@contextmanager
+def _terminable() -> Iterator[None]:
     """SIGTERM ends an experiment as Ctrl-C does."""
-    raise KeyboardInterrupt
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _status(row: Row) -> str:
