@@ -1,34 +1,28 @@
-"""Translated resources in real Envoys: an ingress, a frontend and a catalog with two replicas, by delta ADS.
-
-The server here answers every subscription at once and nothing more; what a server owes its clients is tested
-elsewhere. It also receives the statistics that the Envoys push.
-"""
+"""Translated resources in real Envoys: an ingress, a frontend and a catalog with two replicas, by delta ADS."""
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
-import queue
 import random
 import socket
 import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent import futures
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import grpc
 import pytest
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as otlp
 
 from meshctl.bootstrap import HostPort, Node, Role, render
-from xds import _wire_pb2 as wire
-from xds import codec, types
 from xds.model import (
     Address,
     Call,
@@ -43,15 +37,16 @@ from xds.model import (
     Service,
     Workload,
 )
-from xds.protocol.events import Item
-from xds.snapshot import Resource, Snapshot
+from xds.server import XdsServer
+from xds.snapshot import Snapshot
+from xds.status import XdsEvent
 from xds.translate import runtime, snapshots
 
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(120)]
 
 LIMITS = Limits(max_connections=100, max_pending_requests=100, max_requests=100, max_retries=10)
-ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
-OTLP = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
+
+T = TypeVar("T")
 
 
 def free_port() -> int:
@@ -75,87 +70,59 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 20.0) ->
         time.sleep(0.05)
 
 
-if TYPE_CHECKING:
-    Handler = grpc.GenericRpcHandler[Any, Any]
-else:
-    Handler = grpc.GenericRpcHandler  # generic in its stubs only
-
-
-class ControlPlane(Handler):
-    """Delta ADS for known nodes, and the far end of their statistics."""
+class ControlPlane:
+    """The real xDS server on an event loop of its own, and the far end of the Envoys' statistics."""
 
     def __init__(self) -> None:
-        self.snapshots: dict[str, Snapshot] = {}
         self.layers: dict[tuple[str, str], Mapping[str, RuntimeValue]] = {}
-        self.streams: dict[str, queue.Queue[wire.DeltaDiscoveryRequest | str | None]] = {}
         self.nacks: list[str] = []
         self.exports: list[otlp.ExportMetricsServiceRequest] = []
-        self._server = grpc.server(futures.ThreadPoolExecutor(16), handlers=[self])
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
-        self._server.start()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self._server = XdsServer(on_event=self._note)
+        self.port = self._run(self._server.start("127.0.0.1", 0, [self._metrics()]))
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        if handler_call_details.method == ADS:
-            return grpc.stream_stream_rpc_method_handler(
-                self._stream, request_deserializer=wire.DeltaDiscoveryRequest.FromString
-            )
-        if handler_call_details.method == OTLP:
-            return grpc.unary_unary_rpc_method_handler(
-                self._export, request_deserializer=otlp.ExportMetricsServiceRequest.FromString
-            )
-        return None
+    def publish(self, wanted: Mapping[str, Snapshot]) -> None:
+        self._run(self._publish(wanted))
 
     def set_layer(self, node_id: str, name: str, values: Mapping[str, RuntimeValue]) -> None:
         self.layers[node_id, name] = values
-        self.streams[node_id].put(name)
+        self._run(self._lease(node_id))
 
     def stop(self) -> None:
-        for stream in self.streams.values():
-            stream.put(None)
-        self._server.stop(0.2).wait()
+        self._run(self._server.stop(0.2))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
-    def _export(self, request: otlp.ExportMetricsServiceRequest, _: grpc.ServicerContext) -> bytes:
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=10)
+
+    async def _publish(self, wanted: Mapping[str, Snapshot]) -> None:
+        self._server.publish(wanted)
+        self._server.lease({node_id: self._leases(node_id) for node_id in wanted})
+
+    async def _lease(self, node_id: str) -> None:
+        self._server.lease({node_id: self._leases(node_id)})
+
+    def _leases(self, node_id: str) -> list[RuntimeLayer]:
+        return [RuntimeLayer(name, self.layers.get((node_id, name), {}), ttl=30) for name in ("limits", "chaos")]
+
+    def _metrics(self) -> grpc.GenericRpcHandler[Any, Any]:
+        export = grpc.unary_unary_rpc_method_handler(
+            self._export, request_deserializer=otlp.ExportMetricsServiceRequest.FromString
+        )
+        name = "opentelemetry.proto.collector.metrics.v1.MetricsService"
+        return grpc.method_handlers_generic_handler(name, {"Export": export})
+
+    async def _export(self, request: otlp.ExportMetricsServiceRequest, _: object) -> bytes:
         self.exports.append(request)
         return b""
 
-    def _stream(self, requests: Iterator[wire.DeltaDiscoveryRequest], _: grpc.ServicerContext) -> Iterator[bytes]:
-        first = next(requests)
-        inbox: queue.Queue[wire.DeltaDiscoveryRequest | str | None] = queue.Queue()
-        inbox.put(first)
-        self.streams[first.node.id] = inbox
-        threading.Thread(target=self._read, args=(requests, inbox), daemon=True).start()
-        while (item := inbox.get()) is not None:
-            yield from self._answer(first.node.id, item)
-
-    def _read(self, requests: Iterator[wire.DeltaDiscoveryRequest], inbox: queue.Queue[Any]) -> None:
-        try:
-            for request in requests:
-                inbox.put(request)
-        except grpc.RpcError:
-            pass
-        inbox.put(None)
-
-    def _answer(self, node_id: str, item: wire.DeltaDiscoveryRequest | str) -> Iterator[bytes]:
-        if isinstance(item, str):
-            yield self._response(types.RUNTIME, [self._layer(node_id, item)])
-            return
-        if item.HasField("error_detail"):
-            self.nacks.append(f"{node_id}: {item.error_detail.message}")
-        names = list(item.resource_names_subscribe)
-        if item.response_nonce and not names:
-            return
-        if item.type_url == types.RUNTIME:
-            yield self._response(item.type_url, [self._layer(node_id, name) for name in names])
-            return
-        known = self.snapshots[node_id].sets[item.type_url].resources
-        yield self._response(item.type_url, [known[name] for name in names or known])
-
-    def _layer(self, node_id: str, name: str) -> Resource:
-        return runtime.layer_resource(RuntimeLayer(name, self.layers.get((node_id, name), {}), ttl=0))
-
-    def _response(self, url: str, resources: list[Resource]) -> bytes:
-        items = [Item(url, one.name, one.version, one.body) for one in resources]
-        return codec.delta_response(url, "1", items) + codec.nonce_field(str(random.random()))
+    def _note(self, event: XdsEvent) -> None:
+        if event.kind == "nack":
+            self.nacks.append(f"{event.node_id}: {event.type}: {event.message}")
 
 
 class App(BaseHTTPRequestHandler):
@@ -258,8 +225,10 @@ def three_services(workloads: Mapping[str, Workload], dead: Address) -> Mesh:
         Route("/limited", "frontend", rate_limit=RateLimit(planned=20, base=5000)),
         Route("/floor", "catalog", rate_limit=RateLimit(planned=1000, base=10)),
     )
-    edges = (Call("ingress", "frontend", LIMITS), Call("ingress", "catalog", LIMITS), *calls)
-    return Mesh(services, edges, {"ingress": routes})
+    gate = (Route("/", "frontend", rate_limit=RateLimit(planned=20, base=5000)),)
+    entries = (("ingress", "frontend"), ("ingress", "catalog"), ("gate", "frontend"))
+    edges = (*(Call(caller, callee, LIMITS) for caller, callee in entries), *calls)
+    return Mesh(services, edges, {"ingress": routes, "gate": gate})
 
 
 @pytest.fixture(scope="module")
@@ -277,9 +246,9 @@ def apps() -> Iterator[list[Address]]:
 def running(apps: list[Address], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
     replicas = zip(("frontend-0", "catalog-0", "catalog-1"), apps, strict=True)
     workloads = {name: Workload(name, name.partition("-")[0], local(), local(), app) for name, app in replicas}
-    workloads["ingress-0"] = Workload("ingress-0", "ingress", local())
+    workloads |= {f"{group}-0": Workload(f"{group}-0", group, local()) for group in ("ingress", "gate")}
     control = ControlPlane()
-    control.snapshots = snapshots(three_services(workloads, local()), workloads.values())
+    control.publish(snapshots(three_services(workloads, local()), workloads.values()))
     mesh = RunningMesh(control, workloads, {name: local() for name in workloads})
     try:
         for name in workloads:
@@ -406,24 +375,32 @@ def test_the_ingress_splits_its_requests_into_two_arms(mesh: RunningMesh) -> Non
 def test_the_plan_limits_only_while_it_is_enforced(mesh: RunningMesh) -> None:
     assert {get(mesh.ingress, "/limited").status for _ in range(60)} == {200}
     mesh.set_layer("ingress-0", "limits", runtime.limits_values({}, ["frontend"]))
-    start = time.monotonic()
-    statuses = Counter(flood(mesh, "/limited", seconds=3.0))
-    allowed = 20 * (time.monotonic() - start)
+    statuses, seconds = flood(mesh.ingress, "/limited", seconds=3.0)
     assert set(statuses) == {200, 429}
-    assert 0.8 * allowed <= statuses[200] <= 1.05 * allowed + 2
+    assert 0.8 * 20 * seconds <= statuses[200] <= 1.05 * 20 * seconds + 2
     assert get(mesh.ingress, "/limitedness").status == 200  # a prefix ends at a slash
 
 
+def test_both_arms_draw_from_one_bucket_at_an_ingress_with_one_route(mesh: RunningMesh) -> None:
+    mesh.set_layer("gate-0", "limits", runtime.limits_values({}, ["frontend"]))
+    mesh.set_layer("gate-0", "chaos", runtime.treatment_values(Fault("catalog", "abort", 100, treatment_percent=50)))
+    statuses, seconds = flood(mesh.workloads["gate-0"].inbound, "/", seconds=2.0)
+    assert 0.8 * 20 * seconds <= statuses[200] <= 1.05 * 20 * seconds + 2
+
+
 def test_the_base_limit_is_always_enforced(mesh: RunningMesh) -> None:
-    statuses = Counter(flood(mesh, "/floor", seconds=1.0))
+    statuses, _ = flood(mesh.ingress, "/floor", seconds=1.0)
     assert statuses[429] > 0
     assert 5 <= statuses[200] <= 14
 
 
-def flood(mesh: RunningMesh, path: str, seconds: float) -> Iterator[int]:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        yield get(mesh.ingress, path).status
+def flood(entry: Address, path: str, seconds: float) -> tuple[Counter[int], float]:
+    """Requests one after the other; how many had which status, and how many seconds they took."""
+    start = time.monotonic()
+    statuses: Counter[int] = Counter()
+    while time.monotonic() < start + seconds:
+        statuses[get(entry, path).status] += 1
+    return statuses, time.monotonic() - start
 
 
 def test_a_limit_sheds_without_touching_connections(mesh: RunningMesh) -> None:

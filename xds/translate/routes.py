@@ -101,11 +101,20 @@ def inbound() -> RouteConfiguration:
 def ingress(routes: Iterable[Route], services: Mapping[str, Service]) -> RouteConfiguration:
     """Routes ``ingress``: longest prefix first, each as the pair of an experiment's arms.
 
+    Envoy makes the buckets of a rate limit once for every route or virtual host that carries it. The rate limit of an
+    only route stands on the virtual host, so that its arms share it; with several routes each arm has its own, and
+    while an experiment runs a limit admits up to its rate per arm.
+
     Raises :class:`~xds.errors.TranslateError` for a route to an unknown service.
     """
     ordered = sorted(routes, key=lambda route: (-len(route.prefix), route.prefix))
     pairs = [arm for route in ordered for arm in _arms(route, _target(route, services))]
-    return RouteConfiguration(name=INGRESS, virtual_hosts=[VirtualHost(name=INGRESS, domains=["*"], routes=pairs)])
+    host = VirtualHost(name=INGRESS, domains=["*"], routes=pairs)
+    if len(ordered) == 1:
+        host.typed_per_filter_config = dict(pairs[0].typed_per_filter_config)
+        for arm in pairs:
+            arm.typed_per_filter_config = {}
+    return RouteConfiguration(name=INGRESS, virtual_hosts=[host])
 
 
 def _target(route: Route, services: Mapping[str, Service]) -> Service:

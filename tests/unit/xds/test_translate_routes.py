@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
-from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
+from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration, VirtualHost
 from envoy_data_plane.envoy.extensions.filters.http.local_ratelimit.v3 import LocalRateLimit
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,7 +92,7 @@ def test_a_route_may_have_a_timeout_of_its_own() -> None:
 
 
 def test_a_rate_limit_is_a_floor_and_a_plan() -> None:
-    limited = ingress(Route("/", "web", rate_limit=RateLimit(planned=100, base=500)))[1].typed_per_filter_config
+    limited = only_route(RateLimit(planned=100, base=500)).typed_per_filter_config
     base, plan = (LocalRateLimit.parse(limited[f"ratelimit_{kind}"].value) for kind in ("base", "plan"))
     assert base.token_bucket is not None
     assert plan.token_bucket is not None
@@ -107,6 +107,26 @@ def test_a_rate_limit_is_a_floor_and_a_plan() -> None:
         "rate_limit.web.enforced",
         0,
     )
+
+
+def only_route(limit: RateLimit) -> VirtualHost:
+    return routes.ingress([Route("/", "web", rate_limit=limit)], {"web": service("web")}).virtual_hosts[0]
+
+
+def test_the_arms_of_an_only_route_share_its_buckets() -> None:
+    host = only_route(RateLimit(planned=100, base=500))
+    assert sorted(host.typed_per_filter_config) == ["ratelimit_base", "ratelimit_plan"]
+    assert all(not arm.typed_per_filter_config for arm in host.routes)
+
+
+def test_several_routes_have_buckets_of_their_own() -> None:
+    made = ingress(Route("/", "web", rate_limit=RateLimit(100, 500)), Route("/api", "api"))
+    assert [sorted(arm.typed_per_filter_config) for arm in made] == [
+        [],
+        [],
+        ["ratelimit_base", "ratelimit_plan"],
+        ["ratelimit_base", "ratelimit_plan"],
+    ]
 
 
 def test_a_route_without_a_rate_limit_has_no_bucket() -> None:
