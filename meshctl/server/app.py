@@ -71,6 +71,8 @@ class ControlPlane:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     config_error: str | None = None
     config_loaded: float = 0.0
+    xds_port: int = 0
+    http_port: int = 0
 
     def __post_init__(self) -> None:
         self.health = Health(lambda: all(self.ready().values()))
@@ -193,14 +195,14 @@ async def control_plane(file: Path, config: MeshConfig, *, dry_run: bool = False
         stack.callback(plane.metrics.close)
         stack.callback(plane.database.close)
         stack.push_async_callback(plane.platform.close)
-        xds_port = await _start_xds(plane)
+        plane.xds_port = await _start_xds(plane)
         stack.push_async_callback(plane.xds.stop, _GRACE)
-        http_port = await _start_http(plane, token, stack)
+        plane.http_port = await _start_http(plane, token, stack)
         structlog.get_logger("meshctl").info(
             "serving",
             mesh=config.name,
-            xds=f"{config.controller.xds.address}:{xds_port}",
-            http=f"http://{config.controller.http.address}:{http_port}",
+            xds=f"{config.controller.xds.address}:{plane.xds_port}",
+            http=f"http://{config.controller.http.address}:{plane.http_port}",
             token_file=str(state / "api-token"),
             dry_run=dry_run,
         )
