@@ -98,11 +98,17 @@ class Send:
 
 @dataclass(slots=True)
 class Layer:
-    """One layer on one stream: what is wanted, what the client was sent and until when it believes it."""
+    """One layer on one stream: what is wanted, what the client was sent and until when it believes it.
+
+    On a state-of-the-world stream (``sotw``) heartbeats carry the body. ``known_before``: the client has the layer
+    from an earlier stream. ``barred``: no lease may be given.
+    """
 
     name: str
     supports_ttl: bool
+    sotw: bool = False
     known_before: bool = False
+    barred: bool = False
     wanted: Lease | None = None
     sent: Lease | None = None
     sent_at: float = 0.0
@@ -138,7 +144,7 @@ class Layer:
         """What the client should have; None where it is left with what it has until that lapses."""
         if self.wanted is None or self.wanted.expired(now):
             return None if self.sent or self.known_before else empty_lease(self.name)
-        if not self.supports_ttl:
+        if not self.supports_ttl or self.barred:
             return self._fallback(now, None)
         if self.wanted.version in self.rejected:
             return self._fallback(now, self.good)
@@ -155,7 +161,7 @@ class Layer:
             return None
         late = now >= self.lapses_at - LATE * target.ttl
         if late or not self._fresh(target, now):
-            return self._send(target, now, full=late, heartbeat=not late)
+            return self._send(target, now, full=late or self.sotw, heartbeat=not late)
         return None
 
     def wakes_at(self) -> float:

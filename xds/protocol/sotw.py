@@ -17,7 +17,7 @@ from xds.types import FULL_STATE, RUNTIME
 class SotwStream(Stream):
     """One stream of AggregatedDiscoveryService.StreamAggregatedResources, or of a single type."""
 
-    exclusive_lease = True
+    sotw = True
 
     def __init__(self, nonce_prefix: str, cache: ResponseCache, type_url: str = "") -> None:
         super().__init__(nonce_prefix, cache, type_url)

@@ -50,13 +50,13 @@ class Stream(ABC):
     a service of a single type, whose requests may leave theirs out.
     """
 
-    exclusive_lease = False
+    sotw = False
 
     def __init__(self, nonce_prefix: str, cache: ResponseCache, type_url: str = "") -> None:
         self.node: Node | None = None
         self.subscriptions: dict[str, Subscription] = {}
         self.snapshot: Snapshot | None = None
-        self.layers = Layers(exclusive=self.exclusive_lease)
+        self.layers = Layers(sotw=self.sotw)
         self.cache = cache
         self._type_url = type_url
         self._nonce_prefix = nonce_prefix
@@ -219,13 +219,11 @@ class Stream(ABC):
         return self._removal(sub, current, gone, now)
 
     def _due_layer(self, now: float) -> Response | None:
+        self._notices.extend(self.layers.refusals())
         due = self.layers.due(now)
         if due is None:
             return None
-        layer, send, notice = due
-        if notice is not None:
-            self._notices.append(notice)
-        return self._send_layer(layer, send, now)
+        return self._send_layer(*due, now)
 
     def _send_layer(self, layer: Layer, send: Send, now: float) -> Response:
         nonce, lease = self._next_nonce(), send.lease
@@ -282,9 +280,9 @@ class Stream(ABC):
     def _layers_state(self, now: float) -> TypeState:
         layers = self.layers.by_name.values()
         at = max((layer.changed_at for layer in layers), default=0.0)
-        versions = (self.layers.desired(now), self.layers.sent, self.layers.version)
+        versions = (self.layers.desired(now), self.layers.sent, self.layers.acked)
         error = "; ".join(self.layers.problems())
         if any(layer.rejected for layer in layers):
             return TypeState("NACKED", *versions, at, error)
-        stale = self.layers.refused or any(layer.stale(now) for layer in layers)
+        stale = any(layer.stale(now) or (layer.barred and layer.has_values) for layer in layers)
         return TypeState("STALE" if stale else "SYNCED", *versions, at, error)
