@@ -61,11 +61,6 @@ class Child:
         """Its standard error, if it was piped."""
         return self._process.stderr
 
-    @property
-    def stdout(self) -> asyncio.StreamReader | None:
-        """Its standard output, if it was piped."""
-        return self._process.stdout
-
     async def wait(self) -> int:
         """Wait for its end; the exit code (negative: the signal)."""
         return await self._process.wait()
@@ -128,22 +123,22 @@ class Nursery:
         argv: Sequence[str],
         *,
         env: Mapping[str, str] | None = None,
-        pipe: bool = False,
+        stdout: Path | None = None,
+        pipe_errors: bool = False,
     ) -> Child:
-        """Start ``argv``; its output is appended to ``<folder>/<name>.log``. With ``pipe``, the caller reads stdout
-        and stderr.
+        """Start ``argv``. Its output is appended to ``<folder>/<name>.log``, or what it prints to the file ``stdout``.
 
+        With ``pipe_errors`` the caller reads its standard error.
         Raises :class:`DemoError` if the program cannot be started.
         """
         log = self._folder / f"{name}.log"
-        with log.open("ab") as file:
-            output = asyncio.subprocess.PIPE if pipe else file
+        with log.open("ab") as file, (stdout or log).open("ab") as printed:
             try:
                 process = await asyncio.create_subprocess_exec(
                     *argv,
                     stdin=asyncio.subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
+                    stdout=printed,
+                    stderr=asyncio.subprocess.PIPE if pipe_errors else file,
                     env={**os.environ, **(env or {})},
                     start_new_session=True,
                     preexec_fn=self._death,

@@ -85,7 +85,7 @@ def load(target: str, rates: Path, lines: Path, summary: Path, extra: Sequence[s
     return [sys.executable, "-m", "meshctl.demo.load", "--target", target, *files, *extra]
 
 
-def experiment(server: str, token_file: Path, name: str, service_name: str) -> list[str]:
-    """A chaos experiment that prints its result as JSON."""
+def experiment(server: str, token_file: Path, service_name: str, entry: str) -> list[str]:
+    """A chaos experiment in ``service_name`` as the users of ``entry`` feel it; prints its result as JSON."""
     where = ("--server", server, "--token-file", str(token_file))
-    return meshctl("chaos", "run", "--experiment", name, "--service", service_name, *where, "-o", "json")
+    return meshctl("chaos", "run", "--service", service_name, "--entry", entry, *where, "-o", "json")

@@ -209,9 +209,8 @@ def _rates(given: argparse.Namespace) -> tuple[float, tuple[float, ...]]:
         return float(data["step"]), tuple(float(rate) for rate in data["rates"])
     from .traces import DEFAULT_START, default_path, read, replay  # noqa: PLC0415 - the demo hands rates over
 
-    shown = replay(
-        read(default_path()), until=DEFAULT_START, rate=given.rate, speedup=given.speedup, duration=given.duration
-    )
+    past = read(default_path())
+    shown = replay(past, until=DEFAULT_START, rate=given.rate, speedup=given.speedup, duration=given.duration)
     return shown.step, shown.rates
 
 

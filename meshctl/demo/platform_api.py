@@ -9,15 +9,14 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from .commands import HOST
 from .supervisor import Supervisor
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _MAX_BODY = 64 * 1024
 
 
@@ -57,7 +56,7 @@ def _wanted(body: Any) -> dict[str, int]:
     return services
 
 
-def _guard(secret: str) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def _guard(secret: str) -> Middleware:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not _is_here(request.host):
