@@ -2,8 +2,8 @@
 
 Resources are built from envoy-data-plane (typed, validated) and encoded by the compiled walk of
 :mod:`xds._encoder`. The envelopes of the streams, encoded and decoded once per sidecar per push, are protobuf
-(upb) classes compiled from protos/_wire.proto. Neighbours: :mod:`xds.protocol.events` (what decoded requests look
-like), :mod:`xds.inspection` (a resource as JSON, for people).
+(upb) classes compiled from protos/_wire.proto; :mod:`xds.protocol.events` is what decoded requests look like. For
+people, :mod:`xds._json` shows a resource as JSON.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from google.protobuf.message import Message as WireMessage
 
 from xds import _wire_pb2 as wire
 from xds._encoder import encode
+from xds._json import to_json
 from xds.errors import CodecError
 from xds.model import RuntimeValue
 from xds.protocol.events import DeltaRequest, Item, Node, SotwRequest
@@ -32,6 +33,7 @@ __all__ = [
     "references",
     "runtime_body",
     "sotw_response",
+    "to_json",
     "type_url",
 ]
 
@@ -87,9 +89,7 @@ def _node(message: wire.DiscoveryRequest | wire.DeltaDiscoveryRequest) -> Node |
     if not message.HasField("node"):
         return None
     node = message.node
-    return Node(
-        node.id, node.cluster, _user_agent_version(node), frozenset(node.client_features), node.user_agent_name
-    )
+    return Node(node.id, node.cluster, _user_agent_version(node), frozenset(node.client_features), node.user_agent_name)
 
 
 def _user_agent_version(node: wire.Node) -> str:
