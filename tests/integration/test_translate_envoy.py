@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent import futures
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,18 +49,19 @@ LIMITS = Limits(max_connections=100, max_pending_requests=100, max_requests=100,
 T = TypeVar("T")
 
 
-def free_port() -> int:
-    """A free port outside the ephemeral range, so that no outgoing connection takes it before its owner does."""
-    for port in random.sample(range(10_000, 32_000), 200):
+def free_ports() -> Iterator[int]:
+    """Free ports outside the ephemeral range, so that no outgoing connection takes one before its owner does."""
+    for port in random.sample(range(10_000, 32_000), 2000):
         with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
-    raise RuntimeError("no free port")
+                yield port
+
+
+PORTS = free_ports()
 
 
 def local() -> Address:
-    return Address("127.0.0.1", free_port())
+    return Address("127.0.0.1", next(PORTS))
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
@@ -169,9 +170,10 @@ def get(address: Address, path: str = "/", **headers: str) -> Answer:
 
 @dataclass
 class RunningMesh:
-    """Envoys by node id; ``dead`` is an address where nobody listens."""
+    """Envoys by node id, and the mesh that they are told about unless a test says otherwise."""
 
     control: ControlPlane
+    model: Mesh
     workloads: dict[str, Workload]
     admins: dict[str, Address]
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -195,7 +197,13 @@ class RunningMesh:
         self.control.set_layer(node_id, layer, values)
         wait_for(lambda: self._has(node_id, layer, values), f"{values} in layer {layer} of {node_id}")
 
+    def publish(self, model: Mesh) -> None:
+        self.control.publish(snapshots(model, self.workloads.values()))
+
     def reset(self) -> None:
+        """Back to what the fixture started with."""
+        self.publish(self.model)
+        wait_for(lambda: self.stat("frontend-0", "cluster.catalog.membership_total") == 2, "both replicas")
         for node_id, layer in [key for key, values in self.control.layers.items() if values]:
             self.set_layer(node_id, layer, {})
 
@@ -225,10 +233,14 @@ def three_services(workloads: Mapping[str, Workload], dead: Address) -> Mesh:
         Route("/limited", "frontend", rate_limit=RateLimit(planned=20, base=5000)),
         Route("/floor", "catalog", rate_limit=RateLimit(planned=1000, base=10)),
     )
-    gate = (Route("/", "frontend", rate_limit=RateLimit(planned=20, base=5000)),)
     entries = (("ingress", "frontend"), ("ingress", "catalog"), ("gate", "frontend"))
     edges = (*(Call(caller, callee, LIMITS) for caller, callee in entries), *calls)
-    return Mesh(services, edges, {"ingress": routes, "gate": gate})
+    return Mesh(services, edges, {"ingress": routes, "gate": gate(planned=20)})
+
+
+def gate(planned: float) -> tuple[Route, ...]:
+    """The only route of the second ingress, ``planned`` requests per second."""
+    return (Route("/", "frontend", rate_limit=RateLimit(planned, base=5000)),)
 
 
 @pytest.fixture(scope="module")
@@ -248,8 +260,9 @@ def running(apps: list[Address], tmp_path_factory: pytest.TempPathFactory) -> It
     workloads = {name: Workload(name, name.partition("-")[0], local(), local(), app) for name, app in replicas}
     workloads |= {f"{group}-0": Workload(f"{group}-0", group, local()) for group in ("ingress", "gate")}
     control = ControlPlane()
-    control.publish(snapshots(three_services(workloads, local()), workloads.values()))
-    mesh = RunningMesh(control, workloads, {name: local() for name in workloads})
+    model = three_services(workloads, local())
+    mesh = RunningMesh(control, model, workloads, {name: local() for name in workloads})
+    mesh.publish(model)
     try:
         for name in workloads:
             mesh.processes[name] = start_envoy(mesh, name, tmp_path_factory.mktemp(name))
@@ -308,6 +321,17 @@ def test_the_application_reaches_every_replica_of_a_callee(mesh: RunningMesh, ap
     assert set(ports) == {apps[1].port, apps[2].port}
     assert mesh.call("catalog:8080").status == 200
     assert mesh.call("nobody").status == 404
+
+
+def test_a_replica_leaves_without_a_failed_request(mesh: RunningMesh, apps: list[Address]) -> None:
+    stays = mesh.workloads["catalog-0"].inbound
+    fewer = {**mesh.model.services, "catalog": replace(mesh.model.services["catalog"], endpoints=(stays,))}
+    with futures.ThreadPoolExecutor(4) as pool:
+        answers = pool.map(lambda _: mesh.call("catalog"), range(400))
+        mesh.publish(replace(mesh.model, services=fewer))
+        assert {answer.status for answer in answers} == {200}
+    wait_for(lambda: mesh.stat("frontend-0", "cluster.catalog.membership_total") == 1, "one replica left")
+    assert {mesh.call("catalog").seen["port"] for _ in range(20)} == {apps[1].port}
 
 
 def test_a_faulty_answer_is_passed_on_and_the_arm_is_left_alone(mesh: RunningMesh) -> None:
@@ -386,6 +410,17 @@ def test_both_arms_draw_from_one_bucket_at_an_ingress_with_one_route(mesh: Runni
     mesh.set_layer("gate-0", "chaos", runtime.treatment_values(Fault("catalog", "abort", 100, treatment_percent=50)))
     statuses, seconds = flood(mesh.workloads["gate-0"].inbound, "/", seconds=2.0)
     assert 0.8 * 20 * seconds <= statuses[200] <= 1.05 * 20 * seconds + 2
+
+
+def test_a_plan_that_changes_all_the_time_admits_little_more(mesh: RunningMesh) -> None:
+    """A bucket that RDS changes starts full again; a small one gives little away."""
+    mesh.set_layer("gate-0", "limits", runtime.limits_values({}, ["frontend"]))
+    admitted, seconds = 0, 0.0
+    for push in range(6):
+        mesh.publish(replace(mesh.model, ingresses={**mesh.model.ingresses, "gate": gate(planned=20 + push % 2)}))
+        statuses, taken = flood(mesh.workloads["gate-0"].inbound, "/", seconds=0.5)
+        admitted, seconds = admitted + statuses[200], seconds + taken
+    assert 0.8 * 20 * seconds <= admitted <= 21 * seconds + 6 * 2 + 2
 
 
 def test_the_base_limit_is_always_enforced(mesh: RunningMesh) -> None:
