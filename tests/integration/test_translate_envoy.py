@@ -401,7 +401,7 @@ def test_the_plan_limits_only_while_it_is_enforced(mesh: RunningMesh) -> None:
     mesh.set_layer("ingress-0", "limits", runtime.limits_values({}, ["frontend"]))
     statuses, seconds = flood(mesh.ingress, "/limited", seconds=3.0)
     assert set(statuses) == {200, 429}
-    assert 0.8 * 20 * seconds <= statuses[200] <= 1.05 * 20 * seconds + 2
+    assert 0.7 * 20 * seconds <= statuses[200] <= 1.05 * 20 * seconds + 2
     assert get(mesh.ingress, "/limitedness").status == 200  # a prefix ends at a slash
 
 
@@ -409,7 +409,7 @@ def test_both_arms_draw_from_one_bucket_at_an_ingress_with_one_route(mesh: Runni
     mesh.set_layer("gate-0", "limits", runtime.limits_values({}, ["frontend"]))
     mesh.set_layer("gate-0", "chaos", runtime.treatment_values(Fault("catalog", "abort", 100, treatment_percent=50)))
     statuses, seconds = flood(mesh.workloads["gate-0"].inbound, "/", seconds=2.0)
-    assert 0.8 * 20 * seconds <= statuses[200] <= 1.05 * 20 * seconds + 2
+    assert 0.7 * 20 * seconds <= statuses[200] <= 1.05 * 20 * seconds + 2
 
 
 def test_a_plan_that_changes_all_the_time_admits_little_more(mesh: RunningMesh) -> None:
@@ -420,17 +420,20 @@ def test_a_plan_that_changes_all_the_time_admits_little_more(mesh: RunningMesh) 
         mesh.publish(replace(mesh.model, ingresses={**mesh.model.ingresses, "gate": gate(planned=20 + push % 2)}))
         statuses, taken = flood(mesh.workloads["gate-0"].inbound, "/", seconds=0.5)
         admitted, seconds = admitted + statuses[200], seconds + taken
-    assert 0.8 * 20 * seconds <= admitted <= 21 * seconds + 6 * 2 + 2
+    assert 0.7 * 20 * seconds <= admitted <= 21 * seconds + 7 * 2
 
 
 def test_the_base_limit_is_always_enforced(mesh: RunningMesh) -> None:
-    statuses, _ = flood(mesh.ingress, "/floor", seconds=1.0)
+    statuses, seconds = flood(mesh.ingress, "/floor", seconds=1.0)
     assert statuses[429] > 0
-    assert 5 <= statuses[200] <= 14
+    assert 12 <= statuses[200] <= 10 + 10 * seconds + 2
 
 
 def flood(entry: Address, path: str, seconds: float) -> tuple[Counter[int], float]:
-    """Requests one after the other; how many had which status, and how many seconds they took."""
+    """Requests one after the other: how many had which status, and how many seconds they took.
+
+    A slow machine leaves tokens unused.
+    """
     start = time.monotonic()
     statuses: Counter[int] = Counter()
     while time.monotonic() < start + seconds:

@@ -96,8 +96,9 @@ def test_a_rate_limit_is_a_floor_and_a_plan() -> None:
     base, plan = (LocalRateLimit.parse(limited[f"ratelimit_{kind}"].value) for kind in ("base", "plan"))
     assert base.token_bucket is not None
     assert plan.token_bucket is not None
-    assert (base.token_bucket.max_tokens, plan.token_bucket.max_tokens) == (25, 5)
-    assert plan.token_bucket.fill_interval == timedelta(milliseconds=50)
+    assert (base.token_bucket.max_tokens, plan.token_bucket.max_tokens) == (500, 10)
+    assert base.token_bucket.tokens_per_fill == 50
+    assert plan.token_bucket.fill_interval == timedelta(milliseconds=100)
     assert base.filter_enforced is not None
     assert plan.filter_enforced is not None
     assert base.filter_enforced.default_value is not None
