@@ -20,7 +20,7 @@ ALPHAS: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)
 """Factors that compete where none is given; 1 is last value."""
 
 SETTLE = 8
-"""First errors that do not count: the level is still that of the first value."""
+"""First errors of each series that do not count: the level is still that of the first value."""
 
 
 class Ewma:
@@ -48,7 +48,7 @@ class Ewma:
 
     def _values(self, table: FloatArray, horizon: int) -> FloatArray:
         levels, errors = smooth(table, self._alphas)  # (N, A), (N, T, A)
-        rated = errors[:, SETTLE:] if errors.shape[1] > SETTLE else errors
+        rated = np.where(np.isfinite(errors).cumsum(axis=1) > SETTLE, errors, np.nan)
         best = np.nan_to_num(masked_mean(np.abs(rated), axis=1), nan=np.inf).argmin(axis=1)  # (N,)
         rows = np.arange(len(table))
         sigma = np.sqrt(np.nan_to_num(masked_mean(rated[rows, :, best] ** 2, axis=1)))
