@@ -109,6 +109,7 @@ def description(document: Mapping[str, Any]) -> str:
         parts.append(out.table(result["findings"], FINDING_COLUMNS))
     if faults:
         parts.append(out.table(faults, FAULT_COLUMNS))
+        parts += [f"No verdict on {fault['kind']}: {fault['problem']}\n" for fault in faults if fault.get("problem")]
     parts += [_factors(fault) for fault in faults if fault.get("score")]
     return "\n".join(parts)
 
@@ -227,9 +228,8 @@ def _status(row: Row) -> str:
     return out.state(str(row["status"]).upper(), None if moment is None else out.clock() - moment)
 
 
-def _of_result(name: str) -> Column:
-    title = {"score_lower": "LOWER"}.get(name, name.upper())
-    return Column(title, lambda row: (row.get("result") or {}).get(name))
+def _of_spec(name: str) -> Column:
+    return Column(name.upper(), lambda row: (row.get("spec") or row.get("result") or {}).get(name))
 
 
 def _arm(name: str) -> Column:
@@ -249,9 +249,9 @@ EXPERIMENT_COLUMNS = (
     Column("NAME", lambda row: row["id"]),
     Column("STATUS", _status),
     Column("SCORE", lambda row: row.get("score")),
-    _of_result("score_lower"),
-    _of_result("service"),
-    _of_result("entry"),
+    Column("LOWER", lambda row: (row.get("result") or {}).get("score_lower")),
+    _of_spec("service"),
+    _of_spec("entry"),
     Column("AGE", lambda row: out.since(row["started"])),
     Column("TITLE", lambda row: row["title"], wide=True),
 )

@@ -13,7 +13,7 @@ from meshctl.cli.options import connection_options, output_option
 from meshctl.cli.output import Column, Row
 
 KINDS = ("replicas", "limit", "rate_limit")
-UNITS = {"replicas": "replicas", "limit": "requests at once", "rate_limit": "requests per second"}
+UNITS = {"limit": "requests at once", "rate_limit": "requests per second"}
 
 
 @click.group()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -102,8 +104,8 @@ def test_a_process_that_ignores_sigint_is_killed(monkeypatch: pytest.MonkeyPatch
     stubborn = (
         "import signal,time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
     )
-    with runner.subprocess.Popen(
-        [runner.sys.executable, "-c", stubborn], stdout=-1, stderr=-1, text=True, start_new_session=True
+    with subprocess.Popen(
+        [sys.executable, "-c", stubborn], stdout=-1, stderr=-1, text=True, start_new_session=True
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
