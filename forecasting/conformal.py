@@ -44,6 +44,8 @@ def shifts(past: npt.NDArray[np.floating[Any]], least: int, median: bool = False
     The rank carries the finite-sample correction (n+1)q, rounded outwards: few misses make wide forecasts. The median
     is shifted only where asked.
     """
+    if past.shape[-1] == 0:
+        return np.zeros(past.shape[:-1])
     ordered = np.sort(past, axis=-1)  # NaN goes to the end
     count = np.isfinite(past).sum(axis=-1)
     levels = np.array(QUANTILES)
