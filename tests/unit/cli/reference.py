@@ -34,7 +34,7 @@ def reference() -> str:
 
 def tree() -> Iterator[click.Context]:
     """A context for every command, the group before its commands."""
-    return _tree(click.Context(main, info_name="meshctl", max_content_width=100, terminal_width=100))
+    return _tree(click.Context(main, info_name="meshctl", terminal_width=100, **main.context_settings))
 
 
 def _tree(ctx: click.Context) -> Iterator[click.Context]:
@@ -44,7 +44,7 @@ def _tree(ctx: click.Context) -> Iterator[click.Context]:
         for name in sorted(command.list_commands(ctx)):
             child = command.get_command(ctx, name)
             assert child is not None
-            yield from _tree(click.Context(child, ctx, name, max_content_width=100, terminal_width=100))
+            yield from _tree(click.Context(child, ctx, name))
 
 
 def _section(ctx: click.Context) -> str:
