@@ -86,7 +86,8 @@ def _take(replicas: list[Json], event: Json) -> Json | None:
 
 def _window(events: Sequence[Json], event: Json, count: int) -> tuple[float, float]:
     """When the need for this step may show: while fewer than ``count`` were desired before it, until fewer are again."""
-    downs = [e["time"] for e in events if e["service"] == event["service"] and e["desired"] < count <= e["previous"]]
+    same = [e for e in events if e["service"] == event["service"]]
+    downs = [e["time"] for e in same if e["desired"] < count <= e["previous"]]
     before = max((time for time in downs if time < event["time"]), default=0.0)
     after = min((time for time in downs if time > event["time"]), default=float("inf"))
     return max(before, event["time"] - LOOK_BACK), after

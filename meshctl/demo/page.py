@@ -20,6 +20,16 @@ th:first-child,td:first-child{text-align:left}td.text,th.text{text-align:left}
 .ok{color:#007a53}.bad{color:#b34700;font-weight:600}.note{color:#555}svg{max-width:100%;height:auto}
 """
 
+_REACTIVE = ("Reactive asked", "Reactive ready", "Reactive lead")
+_SCALE_UPS_NOTE = """<p class="note">Seconds since the load began. <b>Needed</b>: when demand (mean of three ticks)
+first exceeded what the previous number of replicas serves at the target utilisation. <b>Lead</b>: needed minus ready;
+negative is late. <b>Reactive</b>: when the formula of the Kubernetes HPA, alone and on the same measurements, would
+have
+asked, and have had the replica ready with the same time to start.</p>"""
+_FORECASTS_NOTE = """<p class="note">One tick ahead. WAPE: sum of errors over sum of demand, beside that of last value.
+Coverage: the share of ticks under the 95 % quantile. Skilled: the share of ticks at which the forecast might
+act.</p>"""
+
 
 def render(report: Mapping[str, Any]) -> str:
     """The page of :func:`meshctl.demo.report.summarize`'s result."""
@@ -51,7 +61,8 @@ def render(report: Mapping[str, Any]) -> str:
 
 def _verdict(report: Mapping[str, Any]) -> str:
     if report["ok"]:
-        return '<p class="ok">The mesh ran as meant: every sidecar connected, no configuration rejected, load finished.</p>'
+        text = "The mesh ran as meant: every sidecar connected, no configuration rejected, load finished."
+        return f'<p class="ok">{text}</p>'
     items = "".join(f"<li>{escape(problem)}</li>" for problem in report["problems"])
     return f'<p class="bad">The mesh did not run as meant:</p><ul>{items}</ul>'
 
@@ -93,24 +104,7 @@ def _overview(run: Json, facts: Json) -> str:
 def _scale_ups(run: Json, steps: Sequence[Json]) -> str:
     if not steps:
         return "<p>No service was scaled up.</p>"
-    note = (
-        '<p class="note">Seconds since the load began. <b>Needed</b>: when demand (mean of three ticks) first exceeded what the'
-        " previous number of replicas serves at the target utilisation. <b>Lead</b>: needed minus ready; negative is late."
-        " <b>Reactive</b>: when the formula of the Kubernetes HPA, alone and on the same measurements, would have asked, and have had"
-        " the replica ready with the same time to start.</p>"
-    )
-    head = (
-        "Service",
-        "Replicas",
-        "Asked",
-        "Ready",
-        "Needed",
-        "Lead",
-        "Verdict",
-        "Reactive asked",
-        "Reactive ready",
-        "Reactive lead",
-    )
+    head = ("Service", "Replicas", "Asked", "Ready", "Needed", "Lead", "Verdict", *_REACTIVE)
     rows = [
         (
             step["service"],
@@ -123,17 +117,13 @@ def _scale_ups(run: Json, steps: Sequence[Json]) -> str:
         )
         for step in steps
     ]
-    return note + _table(head, rows)
+    return _SCALE_UPS_NOTE + _table(head, rows)
 
 
 def _forecasts(found: Mapping[str, Json]) -> str:
-    note = (
-        '<p class="note">One tick ahead. WAPE: sum of errors over sum of demand, beside that of last value.'
-        " Coverage: the share of ticks under the 95 % quantile. Skilled: the share of ticks at which the forecast was allowed to act.</p>"
-    )
     head = ("Service", "Ticks", "WAPE", "WAPE of last value", "Coverage of 95 %", "Skilled")
     keys = ("wape", "wape_last_value", "coverage_95", "skilled_share")
-    return note + _table(
+    return _FORECASTS_NOTE + _table(
         head, [(name, row["steps"], *(_percent(row[key]) for key in keys)) for name, row in found.items()]
     )
 

@@ -35,7 +35,7 @@ from .traces import Replay
 Json = dict[str, Any]
 #: What a replica's processes take from their start until they serve, on an idle machine (seconds). The rest of
 #: ``scaling.startup`` is spent pending, as a pod's would be on scheduling and pulling.
-PROCESS_START = 2.0
+PROCESS_START = 1.0
 #: How long the mesh may take to come up, the training of the forecaster not counted (seconds).
 START_DEADLINE = 60.0
 EXPERIMENT_ON = "catalog"
@@ -63,6 +63,7 @@ class Demo:
         self._stop = asyncio.Event()
         self._notes: list[Note] = []
         self._screen: Screen | None = None
+        self._running = False
         self._supervisor: Supervisor | None = None
 
     def interrupt(self) -> None:
@@ -148,6 +149,7 @@ class Demo:
     async def _replay(self, parts: _Parts) -> Json:
         self._say(f"running: {self.options.duration:g} s of load, mean {self.options.rate:g} requests per second")
         supervisor, collector = parts.supervisor, parts.collector
+        self._running = True
         supervisor.usage.reset()
         began = time.time()
         load = await self._start_load(supervisor, parts.folder)
@@ -212,7 +214,7 @@ class Demo:
 
     def _hear(self, line: str) -> None:
         """What the control plane says while the mesh comes up; later it is in its log and in the events."""
-        if self._screen is None and line:
+        if not self._running and line:
             self._say(f"  {line}")
 
 

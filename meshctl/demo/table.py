@@ -37,9 +37,11 @@ def row(service: Json) -> tuple[str, ...]:
 
 
 def event_line(event: Json) -> str:
-    """``12:00:01 scale frontend 2 -> 3 ...``"""
+    """``12:00:01 scale frontend 2 -> 3 replicas``"""
     clock = datetime.fromtimestamp(event["time"]).strftime("%H:%M:%S")
-    return f"{clock} {event['kind']} {event['subject']} {event['message']}"
+    subject, message = event["subject"], event["message"]
+    named = message if message.startswith(subject) else f"{subject} {message}"
+    return f"{clock} {event['kind']} {named}"
 
 
 def title(elapsed: float, duration: float, status: Json) -> str:
