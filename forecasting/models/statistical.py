@@ -13,8 +13,8 @@ from forecasting.base import Forecast, forecast_of
 from forecasting.models.naive import NORMAL
 from forecasting.series import FloatArray, Series, masked_mean, newest
 
-HISTORY = 240
-"""Values that the smoothing starts from: (1 - 0.05)^240 leaves nothing of older ones."""
+HISTORY = 160
+"""Values that the smoothing starts from: (1 - 0.05)^160 leaves nothing of older ones."""
 
 ALPHAS: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)
 """Factors that compete where none is given; 1 is last value."""
@@ -62,9 +62,13 @@ def smooth(table: FloatArray, alphas: FloatArray) -> tuple[FloatArray, FloatArra
     start = int(np.argmax(known.any(axis=0))) if known.any() else table.shape[1]
     level = np.full((len(table), len(alphas)), np.nan)
     errors = np.full((len(table), table.shape[1] - start, len(alphas)), np.nan)
+    plain = ((known.cumsum(axis=1) > 1) & known).all(axis=0)  # every series has begun, and none has a gap
     for t in range(start, table.shape[1]):
         error = table[:, t, None] - level
         errors[:, t - start] = error
+        if plain[t]:
+            level = level + alphas * error
+            continue
         stepped = np.where(np.isnan(level), table[:, t, None], level + alphas * error)
         level = np.where(known[:, t, None], stepped, level)
     return np.nan_to_num(level), errors
