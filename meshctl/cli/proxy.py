@@ -116,7 +116,9 @@ def _runtime_rows(resource: Row) -> list[Row]:
 
 def _runtime_value(row: Row) -> object:
     value = row["value"]
-    return f"{value['numerator']}/{value['denominator']}" if isinstance(value, Mapping) else out.cell_text(value)
+    if isinstance(value, Mapping):
+        return f"{out.cell_text(value['numerator'])}/{value['denominator']}"
+    return out.cell_text(value)
 
 
 RUNTIME_COLUMNS = (

@@ -198,8 +198,8 @@ RUNTIME: Json = {
             "resource": {
                 "name": "limits",
                 "layer": {
-                    "circuit_breakers.cart.default.max_requests": 12,
-                    "rate_limit.frontend.enforced": {"numerator": 0, "denominator": "HUNDRED"},
+                    "circuit_breakers.cart.default.max_requests": 12.0,  # every number of a protobuf Struct is a double
+                    "rate_limit.frontend.enforced": {"numerator": 0.0, "denominator": "HUNDRED"},
                 },
             },
             "ttl": 15.0,
