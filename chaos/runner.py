@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +27,7 @@ from chaos.errors import ChaosError, DeadlineError, RunnerError
 from chaos.experiment import Experiment, to_chaostoolkit
 from chaos.faults import injected
 from chaos.journal import JournalReport, parse, read
+from chaos.probes import slo_holds
 from chaos.verdict import Evidence, ExperimentResult, judge, windows_from
 
 Progress = Callable[[str], None]
@@ -35,6 +37,9 @@ OVERHEAD = 60.0
 
 #: Seconds that Chaos Toolkit has to roll back after SIGINT.
 STOP_GRACE = 10.0
+
+#: Seconds between two looks at the SLO before the start.
+SETTLE_POLL = 0.5
 
 #: Seconds before the first fault for which windows are asked, so that their step can be told.
 LEAD = 60.0
@@ -48,13 +53,16 @@ def run(
     progress: Progress,
     generator: np.random.Generator,
     deadline: float | None = None,
+    patience: float = 0.0,
 ) -> ExperimentResult:
-    """Run, collect the evidence, judge. ``deadline`` is in seconds from now.
+    """Run, collect the evidence, judge. ``deadline`` is in seconds from now; up to ``patience`` seconds before that,
+    the experiment waits for its steady state: starting in a storm would only show the storm.
 
     Raises :class:`DeadlineError`, :class:`RunnerError`, ``UnreachableError``; on these and on KeyboardInterrupt the
     experiment's faults are deleted first, as well as that can be done.
     """
     document = to_chaostoolkit(experiment, api, experiment_id)
+    settle(document["configuration"], experiment, patience, progress)
     try:
         journal = execute(document, deadline or experiment.length + OVERHEAD, progress)
     except BaseException:
@@ -62,6 +70,20 @@ def run(
         raise
     report = parse(journal, len(experiment.faults))
     return judge(experiment, report, collect(Api(api), experiment, report), generator)
+
+
+def settle(configuration: Mapping[str, Any], experiment: Experiment, patience: float, progress: Progress) -> bool:
+    """Wait until the entry service meets its SLO, at most ``patience`` seconds; whether it did. The gate asks again."""
+    end_of_patience = time.monotonic() + patience
+    told = False
+    while not slo_holds(experiment.entry, experiment.window, configuration):
+        if time.monotonic() >= end_of_patience:
+            return False
+        if not told:
+            progress(f"Waiting up to {patience:g} s for {experiment.entry} to meet its SLO")
+            told = True
+        time.sleep(SETTLE_POLL)
+    return True
 
 
 def execute(document: Mapping[str, Any], deadline: float, progress: Progress) -> Mapping[str, Any]:

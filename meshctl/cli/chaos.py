@@ -72,10 +72,13 @@ def show(experiment_id: str, output: str) -> None:
 @click.option("--duration", type=Duration(), help="Length of each fault [default: 10s].")
 @click.option("--delay", type=Duration(), help="What the delay adds [default: 400ms].")
 @click.option("--deadline", type=Duration(), help="Give up after this long [default: 60s more than it needs].")
+@click.option(
+    "--wait", type=Duration(), default="30s", show_default=True, help="Wait so long for a steady state first."
+)
 @dry_run_option
 @output_option("table", "json", "yaml")
 @connection_options()
-def run(file: Path | None, deadline: float | None, dry_run: bool, output: str, **given: Any) -> None:
+def run(file: Path | None, deadline: float | None, wait: float, dry_run: bool, output: str, **given: Any) -> None:
     """Run the experiment of FILE, or the standard one: abort, then delay, in --service as users of --entry feel it.
 
     Exit codes: 0 passed; 1 deviated or inconclusive; 69 the control plane is unreachable; 124 deadline; 130
@@ -87,7 +90,7 @@ def run(file: Path | None, deadline: float | None, dry_run: bool, output: str, *
     if dry_run:
         _print_toolkit(experiment, output)
         return
-    document = _run(experiment, deadline)
+    document = _run(experiment, deadline, wait)
     show_experiment(document, output)
     click.get_current_context().exit(EXIT_CODES.get(document["status"], FAILED))
 
@@ -103,7 +106,7 @@ def show_experiment(document: Mapping[str, Any], form: str) -> None:
 def description(document: Mapping[str, Any]) -> str:
     """The verdict, the findings, the arms of every fault, and the factors of every score."""
     result = document.get("result") or {}
-    faults = result.get("faults") or []
+    faults = [fault for fault in result.get("faults") or [] if fault["id"] is not None]
     parts = [out.fields(_heading(document, result))]
     if result.get("findings"):
         parts.append(out.table(result["findings"], FINDING_COLUMNS))
@@ -163,14 +166,14 @@ def _print_toolkit(experiment: Experiment, output: str) -> None:
     out.show_document(to_chaostoolkit(experiment, client.api().config), "yaml" if output == "yaml" else "json")
 
 
-def _run(experiment: Experiment, deadline: float | None) -> dict[str, Any]:
+def _run(experiment: Experiment, deadline: float | None, wait: float) -> dict[str, Any]:
     """Register, run, store. The stored status is never left at "running" by an error that can still be reported."""
     with _terminable(), client.translated():
         api = client.api()
         created = api.post("/v1/experiments", {"title": experiment.title, "spec": experiment.document()})
         path = f"/v1/experiments/{client.segment(created['id'])}"
         try:
-            result = _execute(experiment, api, created["id"], deadline)
+            result = _execute(experiment, api, created["id"], deadline, wait)
         except BaseException as error:
             _store_failure(api, path, error)
             raise
@@ -178,7 +181,9 @@ def _run(experiment: Experiment, deadline: float | None) -> dict[str, Any]:
     return _document(experiment, created["id"], result)
 
 
-def _execute(experiment: Experiment, api: Api, experiment_id: int | str, deadline: float | None) -> ExperimentResult:
+def _execute(
+    experiment: Experiment, api: Api, experiment_id: int | str, deadline: float | None, wait: float
+) -> ExperimentResult:
     import numpy as np
 
     from chaos.runner import run as run_experiment
@@ -190,6 +195,7 @@ def _execute(experiment: Experiment, api: Api, experiment_id: int | str, deadlin
         progress=out.say,
         generator=np.random.default_rng(0),  # the same evidence gives the same bound
         deadline=deadline,
+        patience=wait,
     )
 
 

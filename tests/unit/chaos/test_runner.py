@@ -18,7 +18,7 @@ import pytest
 from chaos import runner
 from chaos.client import ApiConfig
 from chaos.errors import DeadlineError, RunnerError
-from chaos.experiment import Experiment
+from chaos.experiment import Experiment, to_chaostoolkit
 from chaos.faults import Fault
 from chaos.verdict import ExperimentResult
 from tests.unit.chaos.fake_api import ControlPlane
@@ -72,6 +72,25 @@ def test_nothing_is_injected_without_traffic(plane: ControlPlane, config: ApiCon
     plane.traffic = False
     assert run(config).status == "inconclusive"
     assert not plane.faults
+
+
+def test_the_start_waits_for_a_steady_state(plane: ControlPlane, config: ApiConfig) -> None:
+    plane.traffic = False
+    told: list[str] = []
+
+    def progress(message: str) -> None:
+        told.append(message)
+        plane.traffic = True  # traffic begins when the waiting is announced
+
+    configuration = to_chaostoolkit(EXPERIMENT, config)["configuration"]
+    assert runner.settle(configuration, EXPERIMENT, 20.0, progress)
+    assert told == ["Waiting up to 20 s for frontend to meet its SLO"]
+
+
+def test_patience_ends(plane: ControlPlane, config: ApiConfig) -> None:
+    plane.traffic = False
+    configuration = to_chaostoolkit(EXPERIMENT, config)["configuration"]
+    assert not runner.settle(configuration, EXPERIMENT, 0.1, lambda _: None)
 
 
 def test_nothing_is_left_in_the_working_directory(

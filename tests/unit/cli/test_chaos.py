@@ -53,7 +53,7 @@ def test_a_deviation_exits_1_and_prints_arms_and_factors(plane: ControlPlane, in
 
 def test_an_experiment_without_traffic_is_inconclusive(plane: ControlPlane, invoke: Invoke, file: Path) -> None:
     plane.traffic = False
-    result = invoke("chaos", "run", str(file))
+    result = invoke("chaos", "run", str(file), "--wait", "0")
     assert result.exit_code == 1
     assert "INCONCLUSIVE" in result.stdout
     assert not plane.faults
