@@ -43,6 +43,11 @@ def message_types() -> list[type[Message]]:
     return [one for url, one in sorted(default_message_pool.url_to_type.items()) if not url.startswith(names)]
 
 
+def metadata(message_type: Any) -> Any:
+    """What betterproto knows about a message's fields."""
+    return message_type._betterproto
+
+
 class Builder:
     """Builds messages of any type with random content; a seed is a message."""
 
@@ -50,7 +55,7 @@ class Builder:
         self.random = random.Random(seed)
 
     def message(self, message_type: type[Message], depth: int = 3) -> Any:
-        fields = list(message_type._betterproto.meta_by_field_name.items())
+        fields = list(metadata(message_type).meta_by_field_name.items())
         chosen: dict[str, Any] = {}
         groups: set[str] = set()
         for name, meta in self.random.sample(fields, min(len(fields), self.random.randint(0, 6))):
@@ -62,15 +67,15 @@ class Builder:
         return message_type(**chosen)
 
     def field(self, message_type: type[Message], name: str, meta: FieldMetadata, depth: int) -> Any:
-        classes = message_type._betterproto.cls_by_field
+        classes = metadata(message_type).cls_by_field
         if meta.map_meta is not None:
             key, value = meta.map_meta
             keys = sorted({self.scalar(key, str) for _ in range(self.random.randint(0, 3))})
             made = {one: self.value(value, classes[f"{name}.value"], depth) for one in keys}
             return {one: inner for one, inner in made.items() if inner is not None}
         if meta.repeated:
-            made = [self.value(meta, classes[name], depth) for _ in range(self.random.randint(0, 3))]
-            return [inner for inner in made if inner is not None]
+            items = [self.value(meta, classes[name], depth) for _ in range(self.random.randint(0, 3))]
+            return [inner for inner in items if inner is not None]
         return self.value(meta, classes[name], depth)
 
     def value(self, meta: FieldMetadata, cls: type, depth: int) -> Any:
@@ -85,7 +90,7 @@ class Builder:
             return datetime.timedelta(milliseconds=self.random.randint(0, 10**7))
         if wrapper.__name__ == "Timestamp":
             return datetime.datetime.fromtimestamp(self.random.randint(0, 10**9), datetime.UTC)
-        return self.scalar(wrapper._betterproto.meta_by_field_name["value"], str)
+        return self.scalar(metadata(wrapper).meta_by_field_name["value"], str)
 
     def scalar(self, meta: FieldMetadata, cls: type) -> Any:
         kind = meta.proto_type
