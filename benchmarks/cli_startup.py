@@ -1,5 +1,6 @@
 """How long the command line takes to answer: the median of 20 fresh processes, by the clock and in CPU time.
- Run: ``python benchmarks/cli_startup.py [--json FILE]``. Prints a table on stdout. On a busy machine the CPU time is
+
+Run: ``python benchmarks/cli_startup.py [--json FILE]``. Prints a table on stdout. On a busy machine the CPU time is
 the figure to compare.
 """
 

@@ -1,5 +1,6 @@
 """What Chaos Toolkit does: thin synchronous calls of our API, which owns deadlines and leases.
- ``configuration`` is what :func:`chaos.experiment.to_chaostoolkit` wrote. A failed call raises, and Chaos Toolkit
+
+``configuration`` is what :func:`chaos.experiment.to_chaostoolkit` wrote. A failed call raises, and Chaos Toolkit
 records it.
 """
 

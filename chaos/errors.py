@@ -1,11 +1,13 @@
 """What can go wrong with an experiment.
 
-ChaosError
-+-- ExperimentError        the experiment itself is wrong: names the field, what was expected and what to do
-+-- ApiError               the control plane answered, and refused (status, code, message)
-+-- UnreachableError         nobody answered
-+-- RunnerError            Chaos Toolkit could not be started, or left no readable journal
-+-- DeadlineError       the experiment took longer than it may
+::
+
+    ChaosError
+    ├── ExperimentError     the experiment itself is wrong: names the field, what was expected and what to do
+    ├── ApiError            the control plane answered, and refused (status, code, message)
+    ├── UnreachableError    nobody answered
+    ├── RunnerError         Chaos Toolkit could not be started, or left no readable journal
+    └── DeadlineError       the experiment took longer than it may
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """Experiments as data, and the Chaos Toolkit document that one becomes.
- An experiment injects its faults one after the other into one service, for a random part of the user requests, and
+
+An experiment injects its faults one after the other into one service, for a random part of the user requests, and
 watches the entry service: the treatment arm is compared with the control arm *of the same seconds*. The hypothesis is
 the entry service's SLO. It gates the start and is checked again after recovery by Chaos Toolkit; the verdict on the
 seconds of the fault is ours (:mod:`chaos.verdict`), because a comparison of before and after mistakes a change of

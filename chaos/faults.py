@@ -1,5 +1,6 @@
 """Faults as data. Where a fault stands decides what it tests.
- Ours stand in the *inbound* Envoy of the service under fault and hit only requests of the treatment arm, so they meet
+
+Ours stand in the *inbound* Envoy of the service under fault and hit only requests of the treatment arm, so they meet
 the callers' retries, timeouts, circuit breakers and outlier detection: they test mesh policy together with the
 application behind it.
 """

@@ -1,5 +1,6 @@
 """Chaos Toolkit's journal, read for what it proves.
- "completed" with exit code 0 also stands for an experiment that never started because its gate was not met, so the
+
+"completed" with exit code 0 also stands for an experiment that never started because its gate was not met, so the
 gates are read from ``steady_states``.
 """
 

@@ -1,5 +1,6 @@
 """What Chaos Toolkit asks. A tolerance probe answers True or False and nothing else.
- NaN or None in a tolerance makes Chaos Toolkit skip every rollback, and it does not compare floats; so "no traffic"
+
+NaN or None in a tolerance makes Chaos Toolkit skip every rollback, and it does not compare floats; so "no traffic"
 and "no answer" are False, and figures are whole numbers.
 """
 

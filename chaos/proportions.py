@@ -1,5 +1,6 @@
 """Confidence intervals for shares of bad responses (pure).
- Wilson's score interval and Newcombe's interval for a difference keep their coverage where errors are few, which is
+
+Wilson's score interval and Newcombe's interval for a difference keep their coverage where errors are few, which is
 where the textbook interval is worst (R. G. Newcombe, Statistics in Medicine 17, 1998, methods 3 of the single and 10
 of the two samples).
 """

@@ -1,5 +1,6 @@
 """Run an experiment by Chaos Toolkit's own command line, one process per experiment.
- A subprocess, because Chaos Toolkit installs signal handlers and swallows interrupts. It is the leader of a session
+
+A subprocess, because Chaos Toolkit installs signal handlers and swallows interrupts. It is the leader of a session
 of its own: the terminal's Ctrl-C reaches us alone, and we end it by SIGINT (SIGTERM is swallowed inside a Python
 activity), then by SIGKILL. Its log and journal stay in a temporary directory. Whatever happens here, the faults'
 lease ends them.

@@ -1,5 +1,6 @@
 """The resilience score of one fault (pure: numbers in, numbers out; chance is an argument).
- Two arms of user requests ran at the same time: only the treatment arm could meet the fault. Per window both arms'
+
+Two arms of user requests ran at the same time: only the treatment arm could meet the fault. Per window both arms'
 requests and bad responses (5xx, or slower than the SLO allows) were counted. The score is a weighted geometric mean
 of four factors from 0 to 1,
 
@@ -10,12 +11,14 @@ so that one dead factor is not averaged away:
 - *containment* = max(0, 1 - (err_T - err_C) / exposure): how much of what was injected did not reach users. Exposure
   is the traffic share on the edge times the fault probability, that is injected faults per user request of the
   treatment arm (at most 1);
-- *1 - D*: D is the mean loss of good responses against control over the windows of fault and recovery;
+- *1 - D*: D is the mean loss of good responses against control over the windows of fault and recovery (after the fault
+  there is no treatment arm any more: everybody against no loss at all);
 - *recovery* = 2^(-t / objective): t is the time from the end of the fault to the first window whose loss is within
   the SLO;
 - *budget* = max(0, 1 - burn / 14.4): burn = (err_T - err_C) / (1 - SLO); 14.4 is the burn rate that pages
   (Google SRE Workbook, "Alerting on SLOs").
- Decisions use the lower bound: the 5 % quantile of the score when windows of the fault, and requests in every window,
+
+Decisions use the lower bound: the 5 % quantile of the score when windows of the fault, and requests in every window,
 are drawn again.
 """
 
@@ -180,12 +183,20 @@ def _excess(draws: _Draws) -> Floats:
 
 
 def _loss(draws: _Draws) -> Floats:
-    """Share of good responses lost against control, (B, W); NaN in windows in which an arm had no request."""
-    seen = (draws.requests > 0) & (draws.control_requests > 0)
+    """Share of good responses lost, (B, W).
+
+    Against control where both arms had requests. The treatment arm ends with its fault, so a window of recovery in
+    which only one arm is left is taken as it is: what the fault left behind (ejected hosts, full queues) then harms
+    everybody. NaN elsewhere.
+    """
+    both = (draws.requests > 0) & (draws.control_requests > 0)
     good = 1 - draws.bad / np.maximum(draws.requests, 1)
     control = 1 - draws.control_bad / np.maximum(draws.control_requests, 1)
     lost = np.divide(control - good, control, out=np.zeros_like(good), where=control > 0)
-    return np.where(seen, np.clip(lost, 0, 1), np.nan)
+    everybody = draws.requests + draws.control_requests
+    alone = (everybody > 0) & (np.arange(everybody.shape[1]) >= draws.fault)
+    pooled = np.where(alone, (draws.bad + draws.control_bad) / np.maximum(everybody, 1), np.nan)
+    return np.where(both, np.clip(lost, 0, 1), pooled)
 
 
 def _mean_loss(loss: Floats) -> Floats:

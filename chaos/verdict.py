@@ -1,5 +1,6 @@
 """From a journal and the arms' counts to a verdict (pure).
- No verdict without proof of injection: where Envoy's own counter did not move, or an arm had too few requests, the
+
+No verdict without proof of injection: where Envoy's own counter did not move, or an arm had too few requests, the
 experiment is *inconclusive*. Otherwise it *deviated* when a proven fault took more of the treatment arm's good
 responses than the SLO of the entry service allows, when the control arm suffered as well (the blast radius was not
 the arm), or when the SLO did not hold again after recovery; else it *passed*.
@@ -24,7 +25,7 @@ from chaos.score import Counts, Score, Target, Window, score, score_document, to
 Status = Literal["passed", "deviated", "inconclusive", "failed"]
 
 #: Fewer requests than this in an arm say nothing about an SLO.
-MINIMUM_REQUESTS = 30
+MINIMUM_REQUESTS = 20
 
 #: Sidecars report once a second: requests of the fault's last second may be counted in the window after it.
 REPORT_LAG = 1.0

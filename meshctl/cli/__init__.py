@@ -1,5 +1,6 @@
 """The command line. ``main`` is a group whose commands are imported only when they are invoked.
- The table :data:`COMMANDS` carries the short help of every command, so that ``meshctl --help`` and shell completion
+
+The table :data:`COMMANDS` carries the short help of every command, so that ``meshctl --help`` and shell completion
 import none of the rooms behind them. Exit codes: 0 yes; 1 it worked and the answer is no; 2 usage; 69 control plane
 unreachable; 70 internal error; 124 timeout; 130 interrupted.
 """

@@ -1,5 +1,6 @@
 """How commands print: tables for people, documents for programs.
- A table has NAME first and AGE last, three spaces between columns, no spaces in cells (but in a last column of
+
+A table has NAME first and AGE last, three spaces between columns, no spaces in cells (but in a last column of
 prose), and a header even when it is empty. A status carries its age: ``SYNCED(12s)``. Colour only on a terminal, and
 never without a word.
 """

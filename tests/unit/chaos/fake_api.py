@@ -1,5 +1,6 @@
 """A small control plane for tests: the HTTP API's chaos part over simulated traffic, and canned answers for the rest.
- Traffic is a function of the clock: in every window of :data:`STEP` seconds each arm makes :data:`REQUESTS` requests,
+
+Traffic is a function of the clock: in every window of :data:`STEP` seconds each arm makes :data:`REQUESTS` requests,
 and while a fault is active, ``percent`` of the treatment arm's meet it; ``leak`` of those are bad for the user.
 """
 

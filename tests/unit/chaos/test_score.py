@@ -75,6 +75,22 @@ def test_a_window_without_traffic_proves_no_recovery() -> None:
     assert factor(result, "recovery") == pytest.approx(2 ** (-5 / 30))
 
 
+def only_control(*bad: int) -> list[Window]:
+    """Windows after the fault: its treatment arm has ended."""
+    return [Window(0.0, Counts(0, 0), Counts(100, b)) for b in bad]
+
+
+def test_without_a_treatment_arm_recovery_is_everybodys() -> None:
+    result = measured(windows(5), only_control(4, 2, 0))
+    assert factor(result, "recovery") == pytest.approx(2 ** (-10 / 30))
+    assert factor(result, "availability") == pytest.approx(1 - (0.05 + 0.04 + 0.02) / 4)
+
+
+def test_a_window_of_the_fault_without_a_treatment_arm_says_nothing() -> None:
+    with_edge = measured([*only_control(50), *windows(6, 6)], windows(0))
+    assert factor(with_edge, "availability") == pytest.approx(1 - 0.12 / 3)
+
+
 def test_a_better_treatment_arm_is_no_more_than_whole() -> None:
     assert measured(windows(0, 0, control=5), windows(0)).value == 100.0
 
