@@ -13,7 +13,7 @@ from meshctl.config.scalars import format_duration
 
 def check(config: MeshConfig) -> list[Problem]:
     """Every problem between fields, in the order of the file's sections."""
-    rules = (_services, _routes, _listeners, _leases, _timing, _history)
+    rules = (_services, _routes, _listeners, _leases, _timing, _guardrails, _history)
     return [problem for rule in rules for problem in rule(config)]
 
 
@@ -95,6 +95,13 @@ def _timing(config: MeshConfig) -> Iterator[Problem]:
     if day < 2 * tick:
         message = f"expected at least two ticks ({format_duration(2 * tick)}), got {format_duration(day)}; raise it"
         yield Problem(("forecast", "day"), message)
+
+
+def _guardrails(config: MeshConfig) -> Iterator[Problem]:
+    step, band = config.guardrails.limit_step, config.guardrails.dead_band
+    if step <= band:
+        message = f"expected more than dead_band ({band:g}), got {step:g}, which never tightens a limit; raise it"
+        yield Problem(("guardrails", "limit_step"), message)
 
 
 def _history(config: MeshConfig) -> Iterator[Problem]:

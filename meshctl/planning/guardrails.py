@@ -33,7 +33,9 @@ class Guarded:
 
     def then(self, rule: str, value: float) -> Guarded:
         """The value after ``rule``."""
-        return self if value == self.value else Guarded(value, (*self.rules, rule))
+        if value == self.value:
+            return self
+        return Guarded(value, self.rules if rule in self.rules else (*self.rules, rule))
 
 
 def guard_replicas(
@@ -71,6 +73,7 @@ def guard_limit(
     guarded = Guarded(proposed)
     guarded = guarded.then(CHAOS, max(guarded.value, previous) if frozen else guarded.value)
     guarded = guarded.then(STEP, max(guarded.value, previous * (1 - step)))
+    guarded = guarded.then(BOUNDS, _clamp(guarded.value, *bounds))
     near = abs(guarded.value - previous) < dead_band * previous
     guarded = guarded.then(DEAD_BAND, previous if near else guarded.value)
     return guarded.then(BOUNDS, _clamp(guarded.value, *bounds))

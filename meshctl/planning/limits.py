@@ -61,7 +61,7 @@ def upper_rate(observed: float, total: float, demand: Demand | None) -> float:
     """
     if demand is None or not demand.skilled or total <= 0:
         return observed
-    return max(observed, observed / total * demand.upper)
+    return max(observed, min(observed / total, 1.0) * demand.upper)
 
 
 def decide_limit(request: LimitRequest, settings: PlanSettings) -> Decision:

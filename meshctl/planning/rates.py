@@ -104,11 +104,17 @@ def _first(sent: float, retries: float) -> float:
 
 def _reach(entry: str, observation: Observation) -> list[str]:
     """``entry`` and every observed service that its requests lead to, in order of discovery."""
-    reached = [entry] if entry in observation.services else []
-    for name in reached:
-        called = {edge.callee for edge in observation.edges if edge.caller == name and edge.demand > 0}
-        reached += sorted(callee for callee in called if callee in observation.services and callee not in reached)
-    return reached
+    calls: dict[str, set[str]] = {}
+    for edge in observation.edges:
+        if edge.demand > 0 and edge.callee in observation.services:
+            calls.setdefault(edge.caller, set()).add(edge.callee)
+    reached = dict.fromkeys([entry] if entry in observation.services else [])
+    queue = list(reached)
+    for name in queue:
+        new = sorted(calls.get(name, set()) - reached.keys())
+        reached.update(dict.fromkeys(new))
+        queue += new
+    return queue
 
 
 def _serves(name: str, request: RateRequest, settings: PlanSettings) -> float | None:

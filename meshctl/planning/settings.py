@@ -86,6 +86,10 @@ class PlanSettings:
     max_step_down: int = 1
     limit_step: float = 0.5
     dry_run: bool = False
+    _callers: Mapping[str, frozenset[str]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_callers", _callers(self.edges))
 
     @classmethod
     def from_config(cls, config: MeshConfig) -> PlanSettings:
@@ -115,7 +119,7 @@ class PlanSettings:
 
     def callers(self, callee: str) -> frozenset[str]:
         """Everybody configured to call ``callee``."""
-        return frozenset(caller for caller, called in self.edges if called == callee)
+        return self._callers.get(callee, frozenset())
 
     def maximum(self, group: str) -> int:
         """The most replicas that a caller (a service or the ingress) may have."""
@@ -127,6 +131,13 @@ class PlanSettings:
         service = self.services[callee]
         capacity = service.maximum * (service.concurrency + service.queue)
         return thresholds(capacity // sum(self.maximum(name) for name in self.callers(callee) | {caller}))
+
+
+def _callers(edges: Iterable[Edge]) -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for caller, callee in edges:
+        found.setdefault(callee, set()).add(caller)
+    return {callee: frozenset(callers) for callee, callers in found.items()}
 
 
 def _service(service: ServiceConfig) -> ServiceSettings:

@@ -82,7 +82,7 @@ def test_an_absolute_path_stays(write: Write) -> None:
 def test_the_config_is_frozen(write: Write) -> None:
     mesh = load(write(GOOD), environ={})
     with pytest.raises(ValueError, match="frozen"):
-        mesh.name = "other"  # type: ignore[misc]
+        mesh.name = "other"
 
 
 def test_the_demo_mesh_is_valid() -> None:
@@ -147,6 +147,7 @@ def test_a_problem_names_its_line_and_field(
             "expected a time such as 1995-07-20T00:00Z, got 'never'",
         ),
         ("platform: {kind: processes, url: 127.0.0.1:1}\n", "platform.url", "expected a URL"),
+        ("guardrails: {limit_step: 0.05}\n", "guardrails.limit_step", "more than dead_band (0.05), got 0.05"),
         ("scaling: {target_utilization: 65}\n", "scaling.target_utilization", "at most 1, got 65"),
     ],
 )

@@ -62,7 +62,8 @@ def test_an_experiment_holds_scale_down_only() -> None:
         (500, 40, 100, ("bounds",)),
         (0, 1, 1, ("step", "bounds")),
         (97, 120, 97, ()),
-        (118, 120, 100, ("dead-band", "bounds")),
+        (118, 120, 100, ("bounds",)),
+        (118, 102, 100, ("bounds", "dead-band")),  # what is in force is out of bounds by less than the dead band
     ],
 )
 def test_limits(proposed: float, previous: float, value: float, rules: tuple[str, ...]) -> None:

@@ -300,7 +300,8 @@ def test_the_rate_is_what_the_tightest_service_serves() -> None:
 
 def test_a_callee_can_be_the_bottleneck() -> None:
     found = decision(plan(world(frontends=6, catalogs=1)), "ingress/")
-    assert (found.inputs["bottleneck"], found.proposed) == ("catalog", pytest.approx(180.0))
+    assert found.inputs["bottleneck"] == "catalog"
+    assert found.proposed == pytest.approx(180.0)
 
 
 def test_a_rate_is_enforced_only_above_capacity() -> None:
@@ -362,6 +363,35 @@ def test_an_experiment_holds_scale_down_and_tightening() -> None:
 def test_an_experiment_does_not_stop_scale_up() -> None:
     found = plan(world(rate=200.0), current=Current(frozen=frozenset({"frontend"})))
     assert found.replicas["frontend"] == 4
+
+
+def simulate(loads: list[float], upper: dict[int, float]) -> list[Plan]:
+    """Ticks of a mesh whose replicas are ready one tick after the plan; ``upper`` maps ticks to forecasts."""
+    plans, current, ready = [], Current(replicas={"frontend": 1, "catalog": 1}), {"frontend": 1, "catalog": 1}
+    for tick, load in enumerate(loads):
+        observation = world(load, ready["frontend"], ready["catalog"], time=100.0 + 5 * tick)
+        peak = forecast("frontend", upper[tick], upper[tick]) if tick in upper else {}
+        ready = dict(current.replicas)
+        plans.append(plan(observation, peak, current))
+        current = Current.after(plans[-1])
+    return plans
+
+
+def test_a_steady_load_comes_to_rest() -> None:
+    noise = [1.0, 1.02, 0.97, 1.01, 0.99, 1.03]
+    plans = simulate([150.0 * noise[tick % 6] for tick in range(60)], {})
+    assert {plan.replicas["frontend"] for plan in plans[10:]} == {4}
+    moves = [one.subject for plan in plans[20:] for one in plan.decisions if one.changes]
+    assert "frontend" not in moves
+    assert len(moves) <= 20, moves  # of 200 decisions: the dead band swallows most of the noise
+
+
+def test_prediction_has_replicas_ready_when_the_load_arrives() -> None:
+    loads = [40.0] * 10 + [150.0] * 5
+    surprised = simulate(loads, {})
+    prepared = simulate(loads, dict.fromkeys(range(6, 15), 150.0))
+    assert surprised[9].replicas["frontend"] == 1
+    assert prepared[9].replicas["frontend"] == 4
 
 
 # Settings
