@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from forecasting.errors import ArtifactError
 
-FORMAT = 1
+FORMAT = 2
 """Raise it whenever the network, its features or the files change their meaning."""
 
 WEIGHTS, CARD = "weights.npz", "card.json"

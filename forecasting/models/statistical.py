@@ -62,7 +62,7 @@ def smooth(table: FloatArray, alphas: FloatArray) -> tuple[FloatArray, FloatArra
     start = int(np.argmax(known.any(axis=0))) if known.any() else table.shape[1]
     level = np.full((len(table), len(alphas)), np.nan)
     errors = np.full((len(table), table.shape[1] - start, len(alphas)), np.nan)
-    plain = ((known.cumsum(axis=1) > 1) & known).all(axis=0)  # every series has begun, and none has a gap
+    plain = np.asarray(((known.cumsum(axis=1) > 1) & known).all(axis=0))  # every series has begun, and none has a gap
     for t in range(start, table.shape[1]):
         error = table[:, t, None] - level
         errors[:, t - start] = error

@@ -34,6 +34,7 @@ def check(table: FloatArray) -> None:
     assert (np.diff(table, axis=-1) >= 0).all()
 
 
+@settings(deadline=None)
 @given(VALUES, st.integers(1, 14))
 def test_models_are_lawful(values: FloatArray, horizon: int) -> None:
     for model in (LastValue(), Ewma(), Ewma(0.5)):
@@ -44,7 +45,7 @@ def test_models_are_lawful(values: FloatArray, horizon: int) -> None:
             check(forecast.values)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(VALUES, st.integers(1, 8), st.data())
 def test_the_selector_survives_any_history_and_any_pace(values: FloatArray, horizon: int, data: st.DataObject) -> None:
     selector = Selector([Ewma()], horizon, least=5)
@@ -59,6 +60,7 @@ def test_the_selector_survives_any_history_and_any_pace(values: FloatArray, hori
         assert selected.reason
 
 
+@settings(deadline=None)
 @given(VALUES, VALUES, SEASONS)
 def test_features_do_not_see_the_future(past: FloatArray, future: FloatArray, season: int) -> None:
     whole = series(np.concatenate([past, future]), season)
@@ -69,6 +71,7 @@ def test_features_do_not_see_the_future(past: FloatArray, future: FloatArray, se
         assert np.isfinite(getattr(one, item.name)).all()
 
 
+@settings(deadline=None)
 @given(ROWS, st.lists(st.floats(0, 1e9), max_size=60))
 def test_calibration_is_lawful_and_reaches_every_miss_of_few(row: FloatArray, actual: list[float]) -> None:
     past = misses(np.array(actual), np.broadcast_to(row, (len(actual), len(row)))).T
@@ -78,6 +81,7 @@ def test_calibration_is_lawful_and_reaches_every_miss_of_few(row: FloatArray, ac
         np.testing.assert_array_equal(fixed, row)
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_cleaning_leaves_rates_and_gaps(values: FloatArray) -> None:
     cleaned = clean(values)
