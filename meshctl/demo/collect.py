@@ -42,7 +42,7 @@ class Collector:
         self._server = server
         self._session = session
         self._on_event = on_event
-        self._tick = -1
+        self._tick = 0
         self._event = 0
 
     async def get(self, path: str) -> Json | None:
@@ -91,7 +91,7 @@ class Collector:
     def _note_status(self, status: Json) -> None:
         started = float(status["started"])
         if started not in self.record.statuses:
-            self._tick = -1  # another process counts its ticks anew
+            self._tick = 0  # another process counts its ticks anew
         self.record.statuses[started] = status
 
     def _note_ticks(self, ticks: list[Json]) -> None:

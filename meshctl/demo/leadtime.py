@@ -85,7 +85,7 @@ def _take(replicas: list[Json], event: Json) -> Json | None:
 
 
 def _window(events: Sequence[Json], event: Json, count: int) -> tuple[float, float]:
-    """When the need for this step may show: while fewer than ``count`` were desired before it, until fewer are again."""
+    """When the need may show: while fewer than ``count`` were desired before it, until fewer are again."""
     same = [e for e in events if e["service"] == event["service"]]
     downs = [e["time"] for e in same if e["desired"] < count <= e["previous"]]
     before = max((time for time in downs if time < event["time"]), default=0.0)
