@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from xds.inspection import to_json
+from xds.codec import to_json
 from xds.model import Mesh, RuntimeLayer, Workload
 from xds.server import XdsServer
 from xds.snapshot import Resource, Snapshot, combined_version

@@ -48,7 +48,7 @@ class Forecasts:
     """Keeps the series, the selector and the last forecasts of one mesh."""
 
     def __init__(self, config: MeshConfig, database: Database, journal: Journal, cache: Path) -> None:
-        self.model = ModelState("none", "not asked for")
+        self.model = ModelState("loading", "not begun")
         self.selected: dict[str, Selected] = {}
         self.demand: dict[str, Demand] = {}
         self.made = 0
@@ -59,6 +59,7 @@ class Forecasts:
         self._step = config.controller.tick
         self._store = SeriesStore(self._step, _capacity(config))
         self._seed: FloatArray | None = None
+        self._known: set[str] = set()  # series begin with the first request, not with zeros before it
         self._selector = self._select([LastValue(), Ewma()])
 
     # -- start ---------------------------------------------------------------------------------------------------
@@ -97,6 +98,7 @@ class Forecasts:
         for name in self._database.series_names():
             times, values = self._database.load_samples(name, since)
             if name.startswith(_DEMAND):
+                self._known.add(name)
                 for moment, value in zip(times, values, strict=True):
                     self._store.add(name, float(moment), float(value))
         history = self._config.forecast.history
@@ -139,7 +141,8 @@ class Forecasts:
         moment = observation.time - self._step / 2
         rows = []
         for name, seen in observation.services.items():
-            if name not in masked:
+            if name not in masked and (seen.demand > 0.0 or _DEMAND + name in self._known):
+                self._known.add(_DEMAND + name)
                 self._store.add(_DEMAND + name, moment, seen.demand)
                 rows.append((_DEMAND + name, moment, seen.demand))
             rows += [(f"{what}/{name}", moment, value) for what, value in _measures(seen).items() if value is not None]

@@ -51,8 +51,9 @@ class Journal:
 
     def plan(self, plan: Plan) -> None:
         """Record every decision of ``plan``; called before any of them is applied."""
-        for decision in plan.decisions:
-            identity = self._database.record_decision(decision_record(plan, decision))
+        records = [decision_record(plan, decision) for decision in plan.decisions]
+        identities = self._database.record_decisions(records)
+        for decision, identity in zip(plan.decisions, identities, strict=True):
             self._tell({"kind": "decision", "decision": decision})
             if decision.changes:
                 self.event(

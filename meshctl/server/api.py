@@ -185,7 +185,7 @@ class Handlers:
         return web.json_response({"forecasts": rows})
 
     async def timeline(self, request: web.Request) -> web.Response:
-        return web.json_response({"ticks": self._loop.timeline.after(_integer(request.query, "after", 0))})
+        return web.json_response({"ticks": self._loop.timeline.after(_integer(request.query, "after", -1))})
 
     # -- what was decided ----------------------------------------------------------------------------------------
 
@@ -393,9 +393,9 @@ def _integer(query: Mapping[str, str], name: str, default: int) -> int:
     text = query.get(name)
     if text is None:
         return default
-    if not text.isdecimal():
-        raise RequestError(400, "invalid", f"{name}: expected a non-negative integer, got {text!r}")
-    return int(text) if name == "after" else min(int(text), _MAX_ROWS)
+    if not text.removeprefix("-").isdecimal():
+        raise RequestError(400, "invalid", f"{name}: expected an integer, got {text!r}")
+    return int(text) if name == "after" else max(0, min(int(text), _MAX_ROWS))
 
 
 def _number(query: Mapping[str, str], name: str, default: float) -> float:
