@@ -39,19 +39,19 @@ SCORED = (1, 5, 12)
 class TrainSettings:
     """How to train.
 
-    ``seconds``: wall-clock cap and, at ``rate`` steps per second, the number of steps; ``steps`` overrides the latter.
-    ``horizon`` and ``window``: steps ahead and back. ``threads``: of torch, while training. ``hidden``: size of the
-    LSTM's state. ``batch``: windows per step. ``learning_rate`` falls to 0 along a cosine. ``average``: decay of the
-    moving average of the weights. ``forget``: share of windows whose season is hidden, and again whose older values
-    are, so that the network copes with short histories. ``holdout``: newest share of each series that is kept for the
-    scores.
+    ``seconds``: wall-clock cap and, at ``rate`` steps per second, the number of steps; ``steps`` overrides the
+    latter. ``horizon`` and ``window``: steps ahead and back. ``threads``: of torch, while training (a second one
+    gains little, and costs most steps on a busy machine). ``hidden``: size of the LSTM's state. ``batch``: windows
+    per step. ``learning_rate`` falls to 0 along a cosine. ``average``: decay of the moving average of the weights.
+    ``forget``: share of windows whose season is hidden, and again whose older values are, so that the network copes
+    with short histories. ``holdout``: newest share of each series that is kept for the scores.
     """
 
     seconds: float = 20.0
     horizon: int = 12
     window: int = 48
     seed: int = 0
-    threads: int = 2
+    threads: int = 1
     hidden: int = 32
     batch: int = 256
     learning_rate: float = 4e-3
