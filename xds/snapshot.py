@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
+from weakref import WeakKeyDictionary
 
 from betterproto2 import Message
 
@@ -58,6 +59,24 @@ class ResourceSet:
     def version(self) -> str:
         """A hash over the sorted names and versions."""
         return combined_version((name, one.version) for name, one in self.resources.items())
+
+    @cached_property
+    def versions(self) -> Mapping[str, str]:
+        """Versions by name."""
+        return MappingProxyType({name: one.version for name, one in self.resources.items()})
+
+    def changed_since(self, previous: ResourceSet) -> frozenset[str]:
+        """Names that are new or have another version than in ``previous``; computed once for all who ask."""
+        changes = self._changes.get(previous)
+        if changes is None:
+            before = previous.versions
+            changes = frozenset(name for name, version in self.versions.items() if before.get(name) != version)
+            self._changes[previous] = changes
+        return changes
+
+    @cached_property
+    def _changes(self) -> WeakKeyDictionary[ResourceSet, frozenset[str]]:
+        return WeakKeyDictionary()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ResourceSet):
@@ -109,6 +128,11 @@ def snapshot(*sets: ResourceSet) -> Snapshot:
             raise SnapshotError(f"two sets of type {one.type_url} in one snapshot; merge them into one")
         by_type[one.type_url] = one
     return Snapshot(MappingProxyType(by_type))
+
+
+def versions_of(resources: Iterable[Resource]) -> dict[str, str]:
+    """Versions by name, in the order of ``resources``."""
+    return {one.name: one.version for one in resources}
 
 
 def combined_version(versions: Iterable[tuple[str, str]]) -> str:

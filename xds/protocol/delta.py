@@ -10,7 +10,7 @@ from xds.protocol.events import DeltaRequest, Item, Response, SotwRequest
 from xds.protocol.responses import ResponseCache
 from xds.protocol.stream import Stream
 from xds.protocol.subscription import Subscription
-from xds.snapshot import Resource, ResourceSet
+from xds.snapshot import Resource, ResourceSet, versions_of
 from xds.types import ENDPOINT, RUNTIME
 
 
@@ -73,10 +73,10 @@ class DeltaStream(Stream):
         if not due and not missing and not sub.unanswered:
             return None
         body = self.cache.delta(current, due, missing)
-        return self._send(sub, current, body, sent=due, removed=missing, now=now)
+        return self._send(sub, current, body, sent=versions_of(due), removed=missing, now=now)
 
     def _removal(self, sub: Subscription, current: ResourceSet, gone: list[str], now: float) -> Response | None:
-        return self._send(sub, current, self.cache.delta(current, (), gone), sent=(), removed=gone, now=now)
+        return self._send(sub, current, self.cache.delta(current, (), gone), sent={}, removed=gone, now=now)
 
     def _encode_layer(self, version: str, item: Item) -> bytes:
         return codec.delta_response(RUNTIME, version, [item])

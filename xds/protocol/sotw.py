@@ -5,12 +5,14 @@ https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#four-variants
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from xds import codec
 from xds.protocol.events import DeltaRequest, Item, Response, SotwRequest
 from xds.protocol.responses import ResponseCache
 from xds.protocol.stream import Stream
 from xds.protocol.subscription import WILDCARD, Subscription
-from xds.snapshot import Resource, ResourceSet, Snapshot, combined_version
+from xds.snapshot import Resource, ResourceSet, Snapshot, combined_version, versions_of
 from xds.types import FULL_STATE, RUNTIME
 
 
@@ -22,6 +24,7 @@ class SotwStream(Stream):
     def __init__(self, nonce_prefix: str, cache: ResponseCache, type_url: str = "") -> None:
         super().__init__(nonce_prefix, cache, type_url)
         self._claims: dict[str, str] = {}
+        self._last_names: dict[str, tuple[str, ...]] = {}
         self._retained: dict[str, dict[str, Resource]] = {url: {} for url in FULL_STATE}
 
     def publish(self, snapshot: Snapshot | None) -> None:
@@ -51,6 +54,9 @@ class SotwStream(Stream):
 
     def _rename(self, sub: Subscription, names: tuple[str, ...]) -> None:
         """The request's names replace the earlier ones; only what is new is owed an answer."""
+        if names == self._last_names.get(sub.type_url):
+            return
+        self._last_names[sub.type_url] = names
         before = sub.names | ({WILDCARD} if sub.wildcard else set())
         if not names and not sub.named:
             sub.start_implicit_wildcard()
@@ -74,7 +80,7 @@ class SotwStream(Stream):
         if sub.type_url in FULL_STATE:
             return self._full_state(sub, current, now)
         body = self.cache.sotw(current, current.version, due)
-        return self._send(sub, current, body, sent=due, now=now)
+        return self._send(sub, current, body, sent=versions_of(due), now=now)
 
     def _removal(self, sub: Subscription, current: ResourceSet, gone: list[str], now: float) -> Response | None:
         """Absence deletes clusters and listeners; of other types it means nothing.
@@ -91,13 +97,20 @@ class SotwStream(Stream):
 
     def _full_state(self, sub: Subscription, current: ResourceSet, now: float) -> Response:
         """Everything that the client wants, and what it still has until it may be removed."""
-        wanted = [one for name, one in current.resources.items() if sub.wants(name)]
         kept = self._kept(sub, current)
-        gone = {*sub.held} - {one.name for one in (*wanted, *kept)}
-        content = [*wanted, *kept]
-        version = current.version if not kept else combined_version((one.name, one.version) for one in content)
+        if sub.wildcard and not kept:
+            content: Sequence[Resource] = list(current.resources.values())
+            version, sent = current.version, current.versions
+        else:
+            content = [*(one for name, one in current.resources.items() if sub.wants(name)), *kept]
+            version, sent = (self._unfinished(content) if kept else current.version), versions_of(content)
         body = self.cache.sotw(current, version, content)
-        return self._send(sub, current, body, sent=content, removed=sorted(gone), now=now)
+        gone = sorted(sub.held.keys() - sent.keys())
+        return self._send(sub, current, body, sent=sent, removed=gone, now=now)
+
+    def _unfinished(self, content: Sequence[Resource]) -> str:
+        """A version of its own: who reconnects with it has not seen the removals."""
+        return combined_version(versions_of(content).items())
 
     def _kept(self, sub: Subscription, current: ResourceSet) -> list[Resource]:
         gone = sub.removals(current)

@@ -143,15 +143,14 @@ class Stream(ABC):
         current: ResourceSet,
         body: bytes,
         *,
-        sent: Sequence[Resource],
+        sent: Mapping[str, str],
         removed: Sequence[str] = (),
         now: float,
     ) -> Response:
         nonce = self._next_nonce()
-        versions = {one.name: one.version for one in sent}
-        sub.sent(Flight(nonce, current.version, versions, tuple(removed)), now)
+        sub.sent(Flight(nonce, current.version, sent, tuple(removed)), now)
         data = body + codec.nonce_field(nonce)
-        return Response(sub.type_url, current.version, nonce, data, tuple(versions), tuple(removed))
+        return Response(sub.type_url, current.version, nonce, data, tuple(sent), tuple(removed))
 
     def _clusters_changed(self, changed: Sequence[Resource]) -> None:
         """Every change of an EDS cluster is followed by its endpoints, even identical ones: without them the cluster

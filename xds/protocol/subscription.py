@@ -7,7 +7,7 @@ whatever was not sent yet is simply replaced by what is newer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from xds.snapshot import Resource, ResourceSet
@@ -32,7 +32,9 @@ class Flight:
 @dataclass(slots=True)
 class Subscription:
     """``held`` maps names to the versions that the client was sent (or said to have when it reconnected);
-    ``forced`` names are owed even if held; ``confirmed`` names were accepted in some version."""
+    ``forced`` names are owed even if held; ``confirmed`` names were accepted in some version. ``_settled`` is the last
+    set of which the client had everything but what is forced: what is due is then found in what changed since.
+    """
 
     type_url: str
     wildcard: bool = False
@@ -50,6 +52,7 @@ class Subscription:
     acked_version: str = ""
     changed_at: float = 0.0
     _settled: ResourceSet | None = None
+    _nothing_gone: ResourceSet | None = None
 
     # What the client wants
 
@@ -67,21 +70,22 @@ class Subscription:
             self.named = True
             if name == WILDCARD:
                 self.wildcard = self.wildcard or self.type_url in FULL_STATE
+                self._settled = None
             else:
                 self.names.add(name)
                 self.forced.add(name)
                 self.rejected.pop(name, None)
-        self._settled = None
 
-    def unsubscribe(self, names: Iterable[str]) -> None:
+    def unsubscribe(self, names: Collection[str]) -> None:
         """Remove names and forget what is no longer wanted; phantom names are ignored."""
         for name in names:
             if name == WILDCARD:
                 self.wildcard = False
             self.names.discard(name)
-        for name in [name for name in {*self.held, *self.forced} if not self.wants(name)]:
-            self.forget(name)
-        self._settled = None
+        unwanted = {*self.held, *self.forced} if WILDCARD in names else set(names)
+        for name in unwanted:
+            if not self.wants(name):
+                self.forget(name)
 
     def forget(self, name: str) -> None:
         self.held.pop(name, None)
@@ -92,7 +96,6 @@ class Subscription:
     def force(self, names: Iterable[str]) -> None:
         """Owe these names again, whatever is held."""
         self.forced.update(names)
-        self._settled = None
 
     def adopt(self, versions: Mapping[str, str]) -> None:
         """The client accepted these versions on an earlier stream: they are not owed again."""
@@ -101,7 +104,7 @@ class Subscription:
                 self.held[name] = version
                 self.confirmed.add(name)
                 self.forced.discard(name)
-        self._settled = None
+        self._settled = self._nothing_gone = None
 
     # What is due
 
@@ -112,11 +115,12 @@ class Subscription:
 
     def additions(self, current: ResourceSet) -> list[Resource]:
         """Resources that the client wants and does not have in this version, without those that it rejected."""
-        if self._settled is current:
-            return []
         self._pardon(current)
-        due = [one for one in self._wanted(current) if self._owes(one)]
-        if not due and not self.forced and not self.unanswered:
+        if self._settled is current and not self.forced:
+            return []
+        names = self._candidates(current)
+        due = [current.resources[name] for name in sorted(names) if self._owes(current.resources[name])]
+        if not due:
             self._settled = current
         return due
 
@@ -126,14 +130,20 @@ class Subscription:
 
     def removals(self, current: ResourceSet) -> list[str]:
         """Names that the client has and that exist no longer."""
+        if self._nothing_gone is current:
+            return []
         self._pardon(current)
         gone = self.held.keys() - current.resources.keys()
+        if not gone:
+            self._nothing_gone = current
         return sorted(name for name in gone if self.rejected.get(name) != UNKNOWN)
 
-    def _wanted(self, current: ResourceSet) -> list[Resource]:
-        if self.wildcard:
-            return list(current.resources.values())
-        return [current.resources[name] for name in sorted(self.names) if name in current.resources]
+    def _candidates(self, current: ResourceSet) -> set[str]:
+        """Names that may be due: since it last had everything, what changed; else whatever it wants."""
+        if self._settled is not None:
+            changed = self.forced if self._settled is current else self.forced | current.changed_since(self._settled)
+            return {name for name in changed if self.wants(name) and name in current.resources}
+        return set(current.resources) if self.wildcard else self.names & current.resources.keys()
 
     def _owes(self, one: Resource) -> bool:
         if self.rejected.get(one.name) == one.version:
@@ -152,6 +162,7 @@ class Subscription:
         """A response went out."""
         self.flight, self.nonce = flight, flight.nonce
         self.held.update(flight.sent)
+        self._nothing_gone = None
         for name in flight.removed:
             self.held.pop(name, None)
         self.forced.difference_update(flight.sent, flight.removed)
@@ -160,7 +171,7 @@ class Subscription:
     def acked(self, now: float) -> None:
         """The client accepted the response in flight."""
         flight = self._land(now)
-        self.confirmed.update(name for name in flight.sent if name in self.held)
+        self.confirmed |= flight.sent.keys() & self.held.keys()
         self.confirmed.difference_update(flight.removed)
         self.acked_version = flight.set_version
         if not self.rejected:
@@ -174,7 +185,7 @@ class Subscription:
                 self.held[name] = UNKNOWN
                 self.rejected[name] = version
         self.rejected_set, self.error = flight.set_version, message
-        self._settled = None
+        self._settled = self._nothing_gone = None
 
     def _land(self, now: float) -> Flight:
         flight, self.flight, self.changed_at = self.flight, None, now

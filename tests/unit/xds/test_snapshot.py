@@ -134,3 +134,11 @@ def test_every_contradiction_is_named_at_once() -> None:
 def test_clusters_of_the_bootstrap_and_types_that_are_not_loaded_are_no_contradiction() -> None:
     check(make.snapshot(make.route("r", "xds_cluster")), known=["xds_cluster"])
     check(snapshot(make.set(LISTENER, resource("l", listener("r")))))
+
+
+def test_what_changed_between_two_sets_is_computed_once() -> None:
+    before = make.set(CLUSTER, make.cluster("a"), make.cluster("b"), make.cluster("c"))
+    after = make.set(CLUSTER, make.cluster("a"), make.cluster("b", 1), make.cluster("d"))
+    assert after.changed_since(before) == {"b", "d"}
+    assert after.changed_since(before) is after.changed_since(before)
+    assert after.changed_since(after) == frozenset()
