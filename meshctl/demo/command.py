@@ -27,8 +27,6 @@ def demo(options: Options, say: Callable[[str], None]) -> int:
     """
     folder = _prepared(options.report)
     run = asyncio.run(_run(options, say))
-    if run is None:
-        return INTERRUPTED
     summary = report.summarize(run)
     if folder is not None:
         write(folder, summary)
@@ -62,8 +60,7 @@ def verdict(summary: Mapping[str, Any]) -> list[str]:
     return [*lines, *(f"not as meant: {problem}" for problem in summary["problems"])]
 
 
-async def _run(options: Options, say: Callable[[str], None]) -> dict[str, Any] | None:
-    """None if it was interrupted before the load began."""
+async def _run(options: Options, say: Callable[[str], None]) -> dict[str, Any]:
     running = Demo(options, Console(), say)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

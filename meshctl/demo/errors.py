@@ -6,6 +6,7 @@
     └── TraceError         a trace file that cannot be replayed: file, row, column, what was expected
     MeshctlError
     └── DemoError          the demo could not run as meant (exit code 1)
+        └── StoppedError   the user stopped it before there was anything to report (130)
 """
 
 from __future__ import annotations
@@ -21,3 +22,9 @@ class DemoError(MeshctlError):
     """A process did not start, the load did not finish, or the mesh did not run as meant."""
 
     exit_code = 1
+
+
+class StoppedError(DemoError):
+    """Interrupted before the load began."""
+
+    exit_code = 130

@@ -22,7 +22,7 @@ from meshctl.config import MeshConfig
 from . import commands, records, setup
 from .children import Child
 from .collect import Collector
-from .errors import DemoError
+from .errors import DemoError, StoppedError
 from .keeper import Keeper
 from .platform_api import PlatformApi
 from .replica import Timing
@@ -139,7 +139,7 @@ class Demo:
             if keeping.done():
                 keeping.result()
             if self.interrupted:
-                raise DemoError("interrupted before the load began")
+                raise StoppedError("interrupted before the load began")
             if time.monotonic() > deadline:
                 raise DemoError(complaint())
             await asyncio.sleep(0.25)

@@ -46,8 +46,8 @@ def test_the_mesh_file_has_the_same_services_and_calls(mesh: MeshConfig) -> None
         assert set(mesh.services[name].calls) == called, name
 
 
-def test_one_frontend_serves_fifteen_to_twenty_five_per_second(mesh: MeshConfig) -> None:
-    assert 15.0 <= mesh.services[ENTRY].concurrency / entry_time() <= 25.0
+def test_one_frontend_serves_fifteen_to_twenty_per_second_at_the_target(mesh: MeshConfig) -> None:
+    assert 15.0 <= mesh.services[ENTRY].concurrency / entry_time() * mesh.scaling.target_utilization <= 20.0
 
 
 def test_the_most_replicas_serve_twice_the_default_rate_at_the_target(mesh: MeshConfig) -> None:

@@ -222,7 +222,7 @@ def test_setup_writes_a_mesh_file_that_loads(tmp_path: Path) -> None:
     assert history.rate == pytest.approx(shown.past_rate, rel=1e-6)
     assert cfg.controller.state_dir == folder.state
     assert json.loads(folder.rates.read_text())["rates"] == list(shown.rates)
-    assert facts(cfg)["services"]["frontend"]["concurrency"] == 6
+    assert facts(cfg)["services"]["frontend"]["concurrency"] == 8
 
 
 def test_command_lines_name_what_they_start(tmp_path: Path) -> None:
