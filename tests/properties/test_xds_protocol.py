@@ -110,8 +110,11 @@ def play(world: World, script: list[tuple[str, Any]]) -> None:
         elif action == "receive":
             world.receive(argument)
             world.check_references()
-        else:
-            client.ask(ENDPOINT, *(argument if isinstance(client, DeltaClient) else NAMES))
+        elif isinstance(client, DeltaClient):
+            client.ask(ENDPOINT, *argument)
+        else:  # every request answers the newest response, so that must have been applied
+            world.answer_all()
+            client.ask(ENDPOINT, *NAMES)
     world.answer_all()
 
 

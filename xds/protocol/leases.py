@@ -118,7 +118,7 @@ class Layer:
     error: str = ""
     flight: Send | None = None
     nonce: str = ""
-    changed_at: float = 0.0
+    changed_at: float | None = None
     acked_version: str = ""
 
     def want(self, lease: Lease | None) -> None:

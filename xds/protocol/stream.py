@@ -33,13 +33,14 @@ MAX_TYPES = 64
 
 @dataclass(frozen=True, slots=True)
 class TypeState:
-    """Where one type stands: versions that the client should have, was sent and accepted; ``at`` is the last change."""
+    """Where one type stands: versions that the client should have, was sent and accepted. ``at`` is the last change
+    (seconds), None before the first."""
 
     state: State
     desired: str
     sent: str
     acked: str
-    at: float
+    at: float | None
     error: str = ""
 
 
@@ -278,7 +279,7 @@ class Stream(ABC):
 
     def _layers_state(self, now: float) -> TypeState:
         layers = self.layers.by_name.values()
-        at = max((layer.changed_at for layer in layers), default=0.0)
+        at = max((layer.changed_at for layer in layers if layer.changed_at is not None), default=None)
         versions = (self.layers.desired(now), self.layers.sent, self.layers.acked)
         error = "; ".join(self.layers.problems())
         if any(layer.rejected for layer in layers):

@@ -50,7 +50,7 @@ class Subscription:
     error: str = ""
     sent_version: str = ""
     acked_version: str = ""
-    changed_at: float = 0.0
+    changed_at: float | None = None
     _settled: ResourceSet | None = None
     _nothing_gone: ResourceSet | None = None
 

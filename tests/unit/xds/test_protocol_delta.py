@@ -413,3 +413,16 @@ def test_a_service_of_one_type_fills_in_the_url_and_refuses_others() -> None:
     assert [got.names for got in client.settle()] == [["a"]]
     with pytest.raises(RemoteError, match="type_url"):
         client.ask(ENDPOINT, "a")
+
+
+def test_a_state_knows_when_it_last_changed(client: DeltaClient) -> None:
+    client.machine.publish(make.snapshot(make.cluster("a")))
+    client.ask(CLUSTER)
+    assert client.machine.states(0)[CLUSTER].at is None
+    client.now = 3.0
+    got = client.get()
+    assert got is not None
+    assert client.machine.states(4)[CLUSTER].at == 3.0
+    client.now = 5.0
+    client.ack(got)
+    assert client.machine.states(9)[CLUSTER].at == 5.0
