@@ -5,14 +5,14 @@ https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#four-variants
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from xds import codec
 from xds.protocol.events import DeltaRequest, Item, Response, SotwRequest
 from xds.protocol.responses import ResponseCache
 from xds.protocol.stream import Stream
 from xds.protocol.subscription import WILDCARD, Subscription
-from xds.snapshot import Resource, ResourceSet, Snapshot, combined_version, versions_of
+from xds.snapshot import Resource, ResourceSet, combined_version, versions_of
 from xds.types import FULL_STATE, RUNTIME
 
 
@@ -25,17 +25,8 @@ class SotwStream(Stream):
         super().__init__(nonce_prefix, cache, type_url)
         self._claims: dict[str, str] = {}
         self._last_names: dict[str, tuple[str, ...]] = {}
-        self._retained: dict[str, dict[str, Resource]] = {url: {} for url in FULL_STATE}
-
-    def publish(self, snapshot: Snapshot | None) -> None:
-        """Clusters and listeners that vanished are remembered: absence deletes, and deletion comes last."""
-        for url, kept in self._retained.items():
-            sub = self.subscriptions.get(url)
-            before = self.snapshot.get(url) if self.snapshot else None
-            after = snapshot.get(url) if snapshot else None
-            if sub is not None and before is not None and before is not after:
-                kept.update(_vanished(sub, before, after))
-        super().publish(snapshot)
+        self._offered: dict[str, Mapping[str, Resource]] = {}
+        self._accepted: dict[str, Mapping[str, Resource]] = {}
 
     def _take(self, sub: Subscription, request: SotwRequest | DeltaRequest, now: float) -> None:
         """Requests with a stale nonce are ignored; an older stream's nonce on a new stream says nothing.
@@ -47,6 +38,8 @@ class SotwStream(Stream):
         if sub.nonce and request.nonce != sub.nonce:
             return
         if sub.nonce:
+            if sub.flight is not None and request.error is None and sub.type_url in FULL_STATE:
+                self._accepted[sub.type_url] = self._offered[sub.type_url]
             self._answered(sub, request.nonce, request.error, now)
         elif request.version:
             self._claims[sub.type_url] = request.version
@@ -78,7 +71,7 @@ class SotwStream(Stream):
         if not due and not sub.unanswered:
             return None
         if sub.type_url in FULL_STATE:
-            return self._full_state(sub, current, now)
+            return self._full_state(sub, current, now, kept=self._kept(sub, current))
         body = self.cache.sotw(current, current.version, due)
         return self._send(sub, current, body, sent=versions_of(due), now=now)
 
@@ -88,34 +81,29 @@ class SotwStream(Stream):
         https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#deleting-resources
         """
         if sub.type_url not in FULL_STATE:
-            for name in gone:
-                sub.held.pop(name)
-                sub.confirmed.discard(name)
+            sub.lost(gone)
             return None
-        self._retained[sub.type_url].clear()
-        return self._full_state(sub, current, now)
+        return self._full_state(sub, current, now, kept={})
 
-    def _full_state(self, sub: Subscription, current: ResourceSet, now: float) -> Response:
-        """Everything that the client wants, and what it still has until it may be removed."""
-        kept = self._kept(sub, current)
-        if sub.wildcard and not kept:
-            content: Sequence[Resource] = list(current.resources.values())
-            version, sent = current.version, current.versions
-        else:
-            content = [*(one for name, one in current.resources.items() if sub.wants(name)), *kept]
-            version, sent = (self._unfinished(content) if kept else current.version), versions_of(content)
-        body = self.cache.sotw(current, version, content)
+    def _full_state(
+        self, sub: Subscription, current: ResourceSet, now: float, kept: Mapping[str, Resource]
+    ) -> Response:
+        """Everything that the client wants, and what it keeps until it may be removed."""
+        content: Mapping[str, Resource] = current.resources
+        if not sub.wildcard or kept:
+            content = {name: one for name, one in content.items() if sub.wants(name)} | dict(kept)
+        sent = versions_of(content.values()) if content is not current.resources else current.versions
+        # Who reconnects with the version of an unfinished change has not seen its removals.
+        version = combined_version(sent.items()) if kept else current.version
+        body = self.cache.sotw(current, version, list(content.values()))
+        self._offered[sub.type_url] = content
         gone = sorted(sub.held.keys() - sent.keys())
         return self._send(sub, current, body, sent=sent, removed=gone, now=now)
 
-    def _unfinished(self, content: Sequence[Resource]) -> str:
-        """A version of its own: who reconnects with it has not seen the removals."""
-        return combined_version(versions_of(content).items())
-
-    def _kept(self, sub: Subscription, current: ResourceSet) -> list[Resource]:
-        gone = sub.removals(current)
-        retained = self._retained[sub.type_url]
-        return [retained[name] for name in gone if name in retained]
+    def _kept(self, sub: Subscription, current: ResourceSet) -> dict[str, Resource]:
+        """What is gone but may be in use, as the client has accepted it: absence deletes, so it comes last."""
+        accepted = self._accepted.get(sub.type_url, {})
+        return {name: accepted[name] for name in sub.removals(current) if name in accepted}
 
     def _believes_claim(self, sub: Subscription, current: ResourceSet, now: float) -> bool:
         """A reconnecting client names the version that it has. Only for a pure wildcard does an equal version prove
@@ -126,16 +114,10 @@ class SotwStream(Stream):
         claim = self._claims.pop(sub.type_url, "")
         if claim != current.version or not sub.wildcard or sub.names or sub.nonce:
             return False
-        sub.adopt({name: one.version for name, one in current.resources.items()})
+        sub.adopt(current.versions)
+        self._accepted[sub.type_url] = current.resources
         sub.acked_version, sub.changed_at = current.version, now
         return True
 
     def _encode_layer(self, version: str, item: Item) -> bytes:
         return codec.sotw_response(RUNTIME, version, [item])
-
-
-def _vanished(sub: Subscription, before: ResourceSet, after: ResourceSet | None) -> dict[str, Resource]:
-    """Resources that the client has exactly as they were and that are no more."""
-    remaining = after.resources.keys() if after else before.resources.keys()
-    gone = before.resources.keys() - remaining
-    return {name: before.resources[name] for name in gone if sub.held.get(name) == before.resources[name].version}

@@ -33,7 +33,8 @@ class Flight:
 class Subscription:
     """``held`` maps names to the versions that the client was sent (or said to have when it reconnected);
     ``forced`` names are owed even if held; ``confirmed`` names were accepted in some version. ``_settled`` is the last
-    set of which the client had everything but what is forced: what is due is then found in what changed since.
+    set of which the client had everything but what is forced: what is due is then found in what changed since, or
+    in what was sent since (``_touched``).
     """
 
     type_url: str
@@ -52,6 +53,7 @@ class Subscription:
     acked_version: str = ""
     changed_at: float | None = None
     _settled: ResourceSet | None = None
+    _touched: set[str] = field(default_factory=set)
     _nothing_gone: ResourceSet | None = None
 
     # What the client wants
@@ -92,6 +94,7 @@ class Subscription:
         self.rejected.pop(name, None)
         self.forced.discard(name)
         self.confirmed.discard(name)
+        self._touched.discard(name)
 
     def force(self, names: Iterable[str]) -> None:
         """Owe these names again, whatever is held."""
@@ -122,6 +125,7 @@ class Subscription:
         due = [current.resources[name] for name in sorted(names) if self._owes(current.resources[name])]
         if not due:
             self._settled = current
+            self._touched.clear()
         return due
 
     def missing(self, current: ResourceSet) -> list[str]:
@@ -141,7 +145,9 @@ class Subscription:
     def _candidates(self, current: ResourceSet) -> set[str]:
         """Names that may be due: since it last had everything, what changed; else whatever it wants."""
         if self._settled is not None:
-            changed = self.forced if self._settled is current else self.forced | current.changed_since(self._settled)
+            changed = self.forced | self._touched
+            if self._settled is not current:
+                changed |= current.changed_since(self._settled)
             return {name for name in changed if self.wants(name) and name in current.resources}
         return set(current.resources) if self.wildcard else self.names & current.resources.keys()
 
@@ -165,8 +171,16 @@ class Subscription:
         self._nothing_gone = None
         for name in flight.removed:
             self.held.pop(name, None)
+        self._touched.update(flight.sent, flight.removed)
         self.forced.difference_update(flight.sent, flight.removed)
         self.sent_version, self.changed_at = flight.set_version, now
+
+    def lost(self, names: Iterable[str]) -> None:
+        """The client may have dropped these: if they come back, they are owed."""
+        for name in names:
+            self.held.pop(name, None)
+            self.confirmed.discard(name)
+            self._touched.add(name)
 
     def acked(self, now: float) -> None:
         """The client accepted the response in flight."""

@@ -426,3 +426,15 @@ def test_a_state_knows_when_it_last_changed(client: DeltaClient) -> None:
     client.now = 5.0
     client.ack(got)
     assert client.machine.states(9)[CLUSTER].at == 5.0
+
+
+def test_content_that_goes_back_to_what_it_was_is_sent(client: DeltaClient) -> None:
+    client.machine.publish(make.snapshot(make.cluster("a")))
+    client.ask(CLUSTER)
+    client.settle()
+    client.machine.publish(make.snapshot(make.cluster("a", 1)))
+    got = client.get()
+    assert got is not None
+    client.ack(got)
+    client.machine.publish(make.snapshot(make.cluster("a")))
+    assert [got.versions for got in client.settle()] == [{"a": make.cluster("a").version}]

@@ -242,3 +242,29 @@ def test_a_cache_keeps_a_bounded_number_of_bodies() -> None:
         client.ask(ENDPOINT, name)
         assert [got.names for got in client.settle()] == [[name]]
     assert cache.encoded == 4 + 2
+
+
+def test_a_vanished_cluster_is_kept_in_the_form_that_the_client_has(client: SotwClient) -> None:
+    """Its last change was overtaken by its removal and never sent; routes still use the form before."""
+    client.machine.publish(make.snapshot(make.cluster("a"), make.route("r", "a")))
+    client.ask(CLUSTER)
+    client.ask(ROUTE, "r")
+    client.settle()
+    client.machine.publish(make.snapshot(make.cluster("a", 1), make.route("r", "a")))
+    client.machine.publish(make.snapshot(make.cluster("b"), make.route("r", "b")))
+    received = client.settle()
+    assert [sorted(got.names) for got in received] == [["a", "b"], ["r"], ["b"]]
+    assert received[0].bodies["a"] == make.cluster("a").body
+
+
+def test_a_vanished_cluster_is_kept_even_after_a_rejection(client: SotwClient) -> None:
+    client.machine.publish(make.snapshot(make.cluster("a"), make.route("r", "a")))
+    client.ask(CLUSTER)
+    client.ask(ROUTE, "r")
+    client.settle()
+    client.machine.publish(make.snapshot(make.cluster("a"), make.cluster("bad"), make.route("r", "a")))
+    got = client.get()
+    assert got is not None
+    client.nack(got)
+    client.machine.publish(make.snapshot(make.cluster("b"), make.route("r", "b")))
+    assert [sorted(got.names) for got in client.settle()] == [["a", "b"], ["r"], ["b"]]
