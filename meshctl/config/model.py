@@ -23,6 +23,7 @@ from meshctl.config.scalars import (
     duration,
     integer,
     number,
+    one_of,
     refuse,
 )
 
@@ -220,7 +221,7 @@ class LimitsConfig(Section):
 
     head_room: Annotated[float, *number(1, 100)] = 1.5
     """The factor over what Little's law says is in flight at the upper forecast."""
-    quantile: Annotated[float, *number(0.5, 0.999)] = 0.95
+    quantile: Annotated[float, *one_of(0.5, 0.9, 0.95, 0.99)] = 0.95
     """The quantile of the forecast that limits must admit."""
     minimum: Annotated[int, *integer(1, 1_000_000)] = 4
     """A planned limit is never below this many requests per live sidecar (unless the base is); bursts survive."""

@@ -126,6 +126,17 @@ def number(low: float, high: float | None = None, *, above: bool = False) -> Any
     return PlainValidator(read), WithJsonSchema(schema if high is None else schema | {"maximum": high})
 
 
+def one_of(*choices: float) -> Any:
+    """One of a few numbers."""
+
+    def read(value: Any) -> float:
+        if isinstance(value, bool) or value not in choices:
+            raise refuse(f"one of {', '.join(f'{choice:g}' for choice in choices)}", value)
+        return float(value)
+
+    return PlainValidator(read), WithJsonSchema({"type": "number", "enum": list(choices)})
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise refuse("true or false", value)

@@ -50,11 +50,15 @@ class Journal:
         return self._database.record_event(record)
 
     def plan(self, plan: Plan) -> None:
-        """Record every decision of ``plan``; called before any of them is applied."""
-        records = [decision_record(plan, decision) for decision in plan.decisions]
-        identities = self._database.record_decisions(records)
-        for decision, identity in zip(plan.decisions, identities, strict=True):
+        """Record the decisions of ``plan``; called before any of them is applied.
+
+        What leaves a limit as it is is counted but not stored: a thousand services would fill the disk with it.
+        """
+        for decision in plan.decisions:
             self._tell({"kind": "decision", "decision": decision})
+        kept = [decision for decision in plan.decisions if decision.kind == "replicas" or decision.outcome != "held"]
+        identities = self._database.record_decisions([decision_record(plan, decision) for decision in kept])
+        for decision, identity in zip(kept, identities, strict=True):
             if decision.changes:
                 self.event(
                     "decision",

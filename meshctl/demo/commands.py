@@ -76,7 +76,8 @@ def meshctl(*arguments: str) -> list[str]:
 
 
 def control_plane(mesh_file: Path) -> list[str]:
-    return meshctl("serve", "-f", str(mesh_file))
+    """The control plane; its log shall hold the traceback of whatever ends it."""
+    return meshctl("--debug", "serve", "-f", str(mesh_file))
 
 
 def load(target: str, rates: Path, lines: Path, summary: Path, extra: Sequence[str]) -> list[str]:

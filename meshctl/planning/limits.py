@@ -1,9 +1,10 @@
 """Concurrency limits: how many requests one sidecar may have in flight to a service (Envoy's circuit breakers).
 
 Little's law: rate x latency requests are in flight. Each live sidecar of the caller gets an equal share of that for the
-rate that the forecast's upper quantile allows, times the head-room, but never less than a burst needs. Arrivals are
-close to Poisson, so a share of ``l`` requests has a standard deviation of sqrt(l), and l + 3 sqrt(l) lets 99.9 % of
-moments pass.
+rate that the forecast's upper quantile allows, times the head-room, but never less than a burst needs, and never less
+than its share of the places that the callee's ready replicas have: what they can serve at once is never turned away.
+Arrivals are close to Poisson, so a share of ``l`` requests has a standard deviation of sqrt(l), and l + 3 sqrt(l) lets
+99.9 % of moments pass.
 """
 
 from __future__ import annotations
@@ -59,9 +60,18 @@ def upper_rate(observed: float, total: float, demand: Demand | None) -> float:
 
     ``total`` is the callee's demand from all callers. A forecast without skill does not act.
     """
+    return _prepared(observed, total, demand, demand.upper if demand else 0.0)
+
+
+def expected_rate(observed: float, total: float, demand: Demand | None) -> float:
+    """As :func:`upper_rate`, for the forecast's median."""
+    return _prepared(observed, total, demand, demand.expected if demand else 0.0)
+
+
+def _prepared(observed: float, total: float, demand: Demand | None, forecast: float) -> float:
     if demand is None or not demand.skilled or total <= 0:
         return observed
-    return max(observed, min(observed / total, 1.0) * demand.upper)
+    return max(observed, min(observed / total, 1.0) * forecast)
 
 
 def decide_limit(request: LimitRequest, settings: PlanSettings) -> Decision:
@@ -103,7 +113,8 @@ def _need(request: LimitRequest, base: int, settings: PlanSettings) -> _Need:
     upper = upper_rate(observed, request.callee.demand, request.demand)
     in_flight = upper * request.seen.mean_latency
     share = in_flight / request.sidecars
-    value = burst(share, settings.head_room, settings.limit_minimum)
+    places = settings.services[request.edge[1]].concurrency * request.callee.ready
+    value = max(burst(share, settings.head_room, settings.limit_minimum), ceil(places / request.sidecars))
     forecast = upper > observed
     reason = (
         f"{upper:.1f}/s {'forecast' if forecast else 'observed'} x {request.seen.mean_latency * 1000:.0f} ms = "
@@ -117,6 +128,7 @@ def _need(request: LimitRequest, base: int, settings: PlanSettings) -> _Need:
         "share": share,
         "head_room": settings.head_room,
         "minimum": settings.limit_minimum,
+        "places": places,
         "service_limit": value * request.sidecars,
     }
     return _Need(value, "predictive" if forecast else "reactive", reason, inputs)

@@ -2,7 +2,8 @@
 
 A request at the ingress becomes work for every service it reaches. How much is measured: a callee's demand over the
 requests admitted at the ingress. The service that runs out first sets the rate. The limit is switched on only while
-more is asked for than that, so an error in it costs nothing on a quiet day.
+the *mean* demand, now or as forecast, is more than that: a planned bucket holds one fill of a tenth of a second, so it
+turns bursts away even below its rate, and queues absorb bursts better. An error in it costs nothing on a quiet day.
 """
 
 from __future__ import annotations
@@ -13,12 +14,17 @@ from dataclasses import dataclass
 from meshctl.model import Decision, Demand, Observation, ServiceMemory
 from meshctl.planning.capacity import capacity
 from meshctl.planning.guardrails import guard_limit, outcome
-from meshctl.planning.limits import upper_rate
+from meshctl.planning.limits import expected_rate
 from meshctl.planning.replicas import Number
 from meshctl.planning.settings import Edge, PlanSettings, RouteSettings
 
-#: A queue in front of fully used places grows without bound, so a tenth is kept free.
+#: A queue in front of fully used places grows without bound, so a limit that is enforced keeps a tenth free. It is
+#: enforced when all places would be taken.
 FULL = 0.9
+
+#: While a limit is not enforced its value matters to nobody, so it follows the capacity in coarse steps: every step is
+#: a push of the route.
+IDLE_BAND = 0.25
 
 #: An enforced limit is lifted once demand is below this share of it; in between nothing changes.
 RELEASE = 0.9
@@ -54,16 +60,16 @@ def decide_rate(request: RateRequest, settings: PlanSettings) -> tuple[Decision,
     found = bottleneck(route.service, request.route[0], request, settings)
     offered = _offered(route.service, request)
     proposed = route.base if found is None else found.rate / request.ingresses
+    enforce = found is not None and _enforce(offered / request.ingresses, proposed, request.enforced)
     guarded = guard_limit(
         proposed,
         previous,
         bounds=(min(1.0, route.base), route.base),
         step=settings.limit_step,
-        dead_band=settings.dead_band,
+        dead_band=settings.dead_band if enforce else max(settings.dead_band, IDLE_BAND),
         frozen=request.frozen,
     )
     guarded, result = outcome(guarded, previous, paused=request.paused, dry_run=settings.dry_run)
-    enforce = found is not None and _enforce(offered / request.ingresses, guarded.value, request.enforced)
     decision = Decision(
         kind="rate_limit",
         subject="".join(request.route),
@@ -127,17 +133,17 @@ def _serves(name: str, request: RateRequest, settings: PlanSettings) -> float | 
 
 
 def _offered(entry: str, request: RateRequest) -> float:
-    """What users ask of the route's service now, or by the forecast's upper quantile if that is more."""
+    """What users ask of the route's service now, or by the forecast's median if that is more."""
     service = request.observation.services.get(entry)
     edges = request.observation.edges
     arrived = sum(edge.demand for edge in edges if (edge.caller, edge.callee) == (request.route[0], entry))
     if service is None:
         return arrived
-    return upper_rate(arrived + service.rate_limited, service.demand, request.demand.get(entry))
+    return expected_rate(arrived + service.rate_limited, service.demand, request.demand.get(entry))
 
 
 def _enforce(offered: float, rate: float, enforced: bool) -> bool:
-    return offered > (RELEASE * rate if enforced else rate)
+    return offered > (RELEASE * rate if enforced else rate / FULL)
 
 
 def _reason(found: Bottleneck | None, offered: float, enforce: bool) -> str:

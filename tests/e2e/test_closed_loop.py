@@ -40,12 +40,23 @@ def alive(mesh: RunningMesh, load: None) -> Iterator[None]:
     if not mesh.ready():
         mesh.start_control_plane()
     wait_for(lambda: _limits(mesh, "ingress-0"), "a plan is in force")
+    wait_for(lambda: _settled(mesh), "every sidecar is connected and has acknowledged what it should have")
     yield
     assert "died" not in str(mesh.supervisor.finished)
 
 
 def _limits(mesh: RunningMesh, node_id: str) -> dict[str, str]:
     return {key: value for key, value in mesh.runtime(node_id).items() if key.startswith("circuit_breakers.")}
+
+
+def _settled(mesh: RunningMesh) -> bool:
+    proxies = {proxy["node_id"]: proxy for proxy in mesh.api("/v1/proxies")["proxies"]}
+    return all(
+        node_id in proxies
+        and proxies[node_id]["connected"]
+        and {status["state"] for status in proxies[node_id]["types"].values()} == {"SYNCED"}
+        for node_id in mesh.envoys()
+    )
 
 
 def _counters(mesh: RunningMesh, pattern: str) -> dict[str, dict[str, int]]:

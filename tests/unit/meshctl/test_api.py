@@ -76,6 +76,8 @@ async def test_ready_only_after_the_first_snapshot(api: Api) -> None:
     assert status == 503
     assert "[-]snapshot" in text
     api.plane.loop.published.set()
+    assert (await api.call("GET", "/readyz"))[0] == 503  # the model is still on its way
+    await api.plane.forecasts.prepare(0.0, lambda done, total, text: None)
     assert (await api.call("GET", "/readyz"))[0] == 200
     api.plane.stopping.set()
     assert (await api.call("GET", "/readyz?verbose"))[0] == 503
