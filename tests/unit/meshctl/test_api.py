@@ -10,6 +10,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from meshctl import config as config_module
+from meshctl.errors import UsageError
 from meshctl.model import Replica
 from meshctl.server import auth
 from meshctl.server.app import ControlPlane, control_plane
@@ -62,8 +63,21 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/status", "/v1/services", "/v1/graph", "/v1/proxies", "/v1/forecasts", "/v1/decisions", "/v1/events"]
-    + ["/v1/timeline", "/v1/faults", "/v1/experiments", "/v1/arms?service=frontend", "/v1/slo/frontend", "/metrics"],
+    [
+        "/metrics",
+        "/v1/status",
+        "/v1/services",
+        "/v1/graph",
+        "/v1/proxies",
+        "/v1/forecasts",
+        "/v1/decisions",
+        "/v1/events",
+        "/v1/timeline",
+        "/v1/faults",
+        "/v1/experiments",
+        "/v1/arms?service=frontend",
+        "/v1/slo/frontend",
+    ],
 )
 async def test_reads_need_no_token(api: Api, path: str) -> None:
     status, body = await api.call("GET", path, token=False)
@@ -186,7 +200,7 @@ def test_the_token_file_is_private_and_kept(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert auth.token(path) == made
     path.chmod(0o644)
-    with pytest.raises(auth.UsageError, match="chmod 600"):
+    with pytest.raises(UsageError, match="chmod 600"):
         auth.token(path)
 
 

@@ -40,7 +40,12 @@ def test_points_carry_kind_time_and_attributes() -> None:
 
 async def test_known_senders_are_accepted_without_a_word() -> None:
     seen: list[Export] = []
-    receiver = OtlpReceiver(lambda export: seen.append(export) is None)
+
+    def accept(export: Export) -> bool:
+        seen.append(export)
+        return True
+
+    receiver = OtlpReceiver(accept)
     response = await receiver._export(request(), None)
     assert len(seen) == 1
     assert response.partial_success.rejected_data_points == 0

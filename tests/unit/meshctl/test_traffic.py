@@ -26,15 +26,14 @@ def traffic() -> Traffic:
 
 
 def test_requests_retries_and_what_was_shed_are_told_apart(traffic: Traffic) -> None:
-    cluster = {"cluster_name": "catalog"}
     points = [
-        point("cluster.upstream_rq_total", 20, **cluster),
-        point("cluster.upstream_rq_retry", 3, **cluster),
-        point("cluster.upstream_rq_pending_overflow", 1, **cluster),
-        point("cluster.upstream_rq_active_overflow", 4, **cluster),
-        point("cluster.upstream_rq_xx", 15, response_code_class="2", **cluster),
-        point("cluster.upstream_rq_xx", 5, response_code_class="5", **cluster),
-        times("cluster.upstream_rq_time", 200.0, 15, **cluster),
+        point("cluster.upstream_rq_total", 20, cluster_name="catalog"),
+        point("cluster.upstream_rq_retry", 3, cluster_name="catalog"),
+        point("cluster.upstream_rq_pending_overflow", 1, cluster_name="catalog"),
+        point("cluster.upstream_rq_active_overflow", 4, cluster_name="catalog"),
+        point("cluster.upstream_rq_xx", 15, response_code_class="2", cluster_name="catalog"),
+        point("cluster.upstream_rq_xx", 5, response_code_class="5", cluster_name="catalog"),
+        times("cluster.upstream_rq_time", 200.0, 15, cluster_name="catalog"),
     ]
     assert traffic.accept(Export("frontend", "frontend-0", points))
     totals = traffic.take().nodes["frontend-0"].clusters["catalog"]
