@@ -52,7 +52,11 @@ def _positive(maximum: float) -> click.FloatRange:
 @click.option("--train-seconds", type=click.FloatRange(min=0), help="CPU time for training; 0: no model [default: 20].")
 @click.option("--chaos/--no-chaos", default=True, show_default=True, help="Run an experiment meanwhile.")
 @click.option(
-    "--chaos-at", type=click.FloatRange(0, 1), default=0.55, show_default=True, help="When, as a share of the duration."
+    "--chaos-at",
+    type=click.FloatRange(0, 1),
+    default=0.55,
+    show_default=True,
+    help="When, as a share of the duration; earlier if there is too little time.",
 )
 @click.option(
     "--keep-state",

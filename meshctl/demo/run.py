@@ -39,6 +39,10 @@ PROCESS_START = 1.0
 #: How long the mesh may take to come up, the training of the forecaster not counted (seconds).
 START_DEADLINE = 60.0
 EXPERIMENT_ON = "catalog"
+#: What an experiment takes (two faults, the time between them and the verdict), and the traffic that comes first
+#: (seconds).
+EXPERIMENT_TIME = 60.0
+EXPERIMENT_EARLIEST = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +159,10 @@ class Demo:
         load = await self._start_load(supervisor, parts.folder)
         async with _background() as background:
             background(collector.watch())
-            experiment = background(self._experiment(parts)) if self.options.chaos else None
+            start = experiment_start(self.options)
+            if self.options.chaos and start is None:
+                self._say(f"no experiment: it takes {EXPERIMENT_TIME:g} s, and the load is too short for it")
+            experiment = None if start is None else background(self._experiment(parts, start))
             with Screen(self._console, self.options.duration) as self._screen:
                 await self._show_until_end(load, collector, began)
                 result = await _result_of(experiment, self.interrupted)
@@ -187,8 +194,8 @@ class Demo:
         if self.interrupted:
             await load.stop(12.0)
 
-    async def _experiment(self, parts: _Parts) -> Json:
-        await asyncio.sleep(self.options.duration * self.options.chaos_at)
+    async def _experiment(self, parts: _Parts, start: float) -> Json:
+        await asyncio.sleep(start)
         listen, token = parts.cfg.controller.http, parts.cfg.controller.state_dir / "api-token"
         argv = commands.experiment(f"http://{listen.address}:{listen.port}", token, EXPERIMENT_ON, ENTRY)
         printed = parts.folder.path / "experiment.json"
@@ -216,6 +223,12 @@ class Demo:
         """What the control plane says while the mesh comes up; later it is in its log and in the events."""
         if not self._running and line:
             self._say(f"  {line}")
+
+
+def experiment_start(options: Options) -> float | None:
+    """Seconds after the load began: as asked for, or so much earlier that it ends in time; None if there is no room."""
+    start = min(options.duration * options.chaos_at, options.duration - EXPERIMENT_TIME)
+    return start if options.chaos and start >= EXPERIMENT_EARLIEST else None
 
 
 async def _result_of(experiment: asyncio.Task[Json] | None, interrupted: bool) -> Json | None:

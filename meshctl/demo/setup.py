@@ -90,6 +90,12 @@ class Folder:
         return self.path / "load.json"
 
 
+def model_cache() -> Path:
+    """Where models outlive a run, so that the next demo of the same trace does not train again."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "meshctl" / "models"
+
+
 def free_ports(chance: random.Random) -> ListenPorts:
     """Three free ports."""
     finder = Ports(HOST, chance)
@@ -114,6 +120,7 @@ def mesh_document(options: Options, shown: Replay, ports: ListenPorts) -> dict[s
     controller["state_dir"] = "state"
     document["platform"] |= {"url": f"http://{HOST}:{ports.platform}", "token_file": "platform.token"}
     forecast = document["forecast"]
+    forecast["cache_dir"] = str(model_cache())
     forecast["day"] = 86_400.0 / options.speedup
     forecast["history"] = {
         "trace": str(shown.trace.path.absolute()),

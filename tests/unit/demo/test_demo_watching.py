@@ -26,7 +26,7 @@ from meshctl.demo.commands import Sockets
 from meshctl.demo.errors import DemoError
 from meshctl.demo.keeper import Keeper, readable
 from meshctl.demo.records import facts, plain, read_json, read_lines
-from meshctl.demo.run import run_folder
+from meshctl.demo.run import experiment_start, run_folder
 from meshctl.demo.setup import Folder, ListenPorts, Options
 from meshctl.demo.supervisor import Note
 
@@ -280,3 +280,17 @@ def test_results_are_read_as_far_as_they_are_whole(tmp_path: Path) -> None:
         "a": {"b": "x"},
         "c": "2024-01-01 00:00:00+00:00",
     }
+
+
+@pytest.mark.parametrize(
+    ("options", "start"),
+    [
+        (Options(duration=180.0), 99.0),
+        (Options(duration=120.0), 60.0),  # earlier than asked for, so that it ends in time
+        (Options(duration=60.0), None),
+        (Options(duration=180.0, chaos_at=0.01), None),
+        (Options(duration=180.0, chaos=False), None),
+    ],
+)
+def test_an_experiment_needs_room(options: Options, start: float | None) -> None:
+    assert experiment_start(options) == (None if start is None else pytest.approx(start))
