@@ -52,6 +52,10 @@ class XdsPublisher:
                 found[short_name(url)] = max(found.get(short_name(url), 0), size)
         return found
 
+    def snapshot(self, node_id: str) -> Snapshot | None:
+        """What was last published for a node."""
+        return self._snapshots.get(node_id)
+
     def describe(self, node_id: str, kind: str) -> dict[str, Any] | None:
         """What ``node_id`` should hold of one type (``cds``, ..., ``rtds``), as JSON values; None for an unknown
         node.

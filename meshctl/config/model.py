@@ -274,6 +274,8 @@ class ForecastConfig(Section):
     """Length of a day in mesh time; a replay at speed-up 60 has days of 24m."""
     train_seconds: Annotated[float, *number(0, 86400)] = 20.0
     """CPU time that training may take; 0 uses no learned model."""
+    cache_dir: FilePath | None = None
+    """Where trained models are kept, by the data and the settings that made them; `<state_dir>/models` where unset."""
     history: HistoryConfig | None = None
     """A recorded trace that seeds the history."""
 

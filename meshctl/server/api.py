@@ -165,8 +165,12 @@ class Handlers:
         return web.json_response({"edges": rows})
 
     async def proxies(self, _request: web.Request) -> web.Response:
-        now = self._context.clock()
-        return web.json_response({"proxies": [views.proxy(node, now) for node in self._context.xds.status.nodes()]})
+        """Who is connected or should be; a replica that was taken away is neither."""
+        now, publisher = self._context.clock(), self._context.publisher
+        nodes = (
+            n for n in self._context.xds.status.nodes() if n.connected or publisher.snapshot(n.node_id) is not None
+        )
+        return web.json_response({"proxies": [views.proxy(node, now) for node in nodes]})
 
     async def proxy_config(self, request: web.Request) -> web.Response:
         node, kind = request.match_info["node"], request.match_info["type"]

@@ -218,7 +218,7 @@ def _build(file: Path, config: MeshConfig, state: Path, dry_run: bool) -> Contro
     xds = XdsServer(on_event=watch.on_xds)
     publisher = XdsPublisher(xds)
     platform = _platform(config)
-    forecasts = Forecasts(config, database, journal, state / "models")
+    forecasts = Forecasts(config, database, journal, config.forecast.cache_dir or state / "models")
     planes: deque[ControlPlane] = deque(maxlen=1)  # the callbacks below run only after the plane exists
 
     def group_of(node_id: str) -> str | None:
