@@ -21,7 +21,7 @@ LOW, HIGH, MEDIAN = QUANTILES.index(0.05), QUANTILES.index(0.95), QUANTILES.inde
 FLOOR = 0.05
 """A width counts as at least this share of the median: a flat forecast that misses a little is no infinite surprise."""
 
-FAR = 10.0
+FAR = 3.0
 """Misses beyond this many widths count as this many: one jump from nothing must not poison the window."""
 
 

@@ -70,6 +70,15 @@ class _Track:
     scored: int = 0
 
 
+YOUNG = 8
+"""Known values below which nothing that is forecast counts: no model can know a spread that it has not seen."""
+
+
+def counted(told: FloatArray, past: FloatArray) -> FloatArray:
+    """``told``, or NaN where the series behind it was too young for its misses to mean anything."""
+    return told if np.isfinite(past).sum() >= YOUNG else np.full_like(told, np.nan)
+
+
 class Selector:
     """Chooses per series; ``update`` once per tick.
 
@@ -112,7 +121,8 @@ class Selector:
             track = self._tracks[one.name]
             for n in found:
                 self._settle(track, one, int(n))
-                track.ledger.remember(one.first + int(n), with_served(next(told)))
+                past = one.values[: int(n)]
+                track.ledger.remember(one.first + int(n), with_served(counted(next(told), past)))
 
     def update(self, series: Sequence[Series]) -> list[Selected]:
         """Settle, gate, forecast, calibrate: one result per series, in order. Series that are no longer given are
@@ -176,6 +186,7 @@ class Selector:
             coverage=_coverage(track.ledger),
             peaks=self._peaks(track.ledger, row, told[row], values),
         )
+        told, values = counted(told, series.values), counted(values, series.values)
         track.ledger.remember(series.first + len(series.values), with_served(told, values))
         return selected
 

@@ -48,7 +48,7 @@ def test_too_little_history_says_how_much_is_missing(make: Make, wave: Wave) -> 
     values = wave(200)
     selected = ticks(Selector([Plan(values)], H), make(values), 0, 16)[-1]
     assert (selected.model, selected.skilled) == ("last", False)
-    assert selected.reason == "14 of 20 scored ticks: too little history"
+    assert selected.reason == "7 of 20 scored ticks: too little history"
     assert selected.skill == {"plan": None}
 
 
@@ -56,7 +56,7 @@ def test_a_model_that_knows_acts_after_twenty_scored_ticks(make: Make, wave: Wav
     values = wave(200)
     results = ticks(Selector([Plan(values)], H), make(values), 0, 60)
     first = next(i for i, one in enumerate(results) if one.skilled)
-    assert first in (21, 22)
+    assert first in (28, 29)  # of the first eight nothing counts: no spread can be known yet
     assert results[-1].reason.startswith("plan beats last value (skill +1.00 over ")
     assert results[-1].skill["plan"] == pytest.approx(1.0)
     assert results[-1].losses["plan"] == {"1": 0.0, "2-5": 0.0, "6": 0.0}

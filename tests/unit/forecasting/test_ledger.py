@@ -65,11 +65,11 @@ def test_peaks_compare_maxima_with_maxima() -> None:
     ledger = Ledger(1, 3, 8)
     values = told(10, 30, 20)
     ledger.remember(0, values)
-    for number, actual in enumerate((12.0, 15.0, 50.0)):
+    for number, actual in enumerate((12.0, 25.0, 40.0)):
         ledger.settle(number, actual)
     unit = float(width(values[0, 1]))
-    assert ledger.peaks[0, 1, MEDIAN, 1] == pytest.approx((15 - 30) / unit, rel=1e-6)  # of two steps
-    assert ledger.peaks[0, 2, MEDIAN, 2] == pytest.approx((50 - 30) / unit, rel=1e-6)  # of three
+    assert ledger.peaks[0, 1, MEDIAN, 1] == pytest.approx((25 - 30) / unit, rel=1e-6)  # of two steps
+    assert ledger.peaks[0, 2, MEDIAN, 2] == pytest.approx((40 - 30) / unit, rel=1e-6)  # of three
 
 
 def test_a_gap_inside_a_peak_scores_nothing() -> None:
