@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No test is timed: a busy machine must not turn a slow example into a failure.
+settings.register_profile("meshctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("meshctl")
 
 ROOT = Path(__file__).resolve().parent.parent
 
