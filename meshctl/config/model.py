@@ -170,6 +170,8 @@ class HttpListen(ListenConfig):
 
     port: Annotated[int, *integer(0, 65535)] = 18080
     """A TCP port; 0 takes any free one."""
+    names: tuple[Label, ...] = ()
+    """Host names, besides addresses and localhost, by which the API may be called; others are refused."""
 
 
 class Leases(Section):

@@ -292,7 +292,8 @@ async def _start_http(plane: ControlPlane, token: str, stack: contextlib.AsyncEx
         status=plane.status,
         ready=plane.ready,
     )
-    runner = web.AppRunner(api.application(context, token), access_log=None, shutdown_timeout=_GRACE)
+    application = api.application(context, token, frozenset(listen.names))
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_GRACE)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     site = web.TCPSite(runner, listen.address, listen.port)
