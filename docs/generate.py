@@ -21,13 +21,15 @@ The file that `meshctl serve -f` reads. Made from the descriptions in `meshctl/c
 `python -m docs.generate`; a test fails when the two differ. For editors: [the JSON schema](mesh.schema.json), or
 `meshctl config schema`. An example with comments: [`meshctl/demo/mesh.yaml`](../../meshctl/demo/mesh.yaml).
 
-- A duration is `500ms`, `5s`, `2m`, `1h30m`, `30d`, or a number of seconds. A percentage goes from 0 to 100. A rate is per second.
+- A duration is `500ms`, `5s`, `2m`, `1h30m`, `30d`, or a number of seconds. A percentage goes from 0 to 100. A rate is
+  per second.
 - A relative path starts at the folder of the mesh file.
 - An unknown key is an error. `meshctl config check` prints every problem with its line.
-- A flag beats `MESHCTL_<SECTION>__<FIELD>` (`MESHCTL_CONTROLLER__TICK=2s`), which beats the file, which beats the default.
-  `meshctl config list` says where each value came from.
-- A running control plane takes a changed file into force at once, and keeps the old one if the new one has a problem. Changes of
-  `controller.xds`, `controller.http`, `controller.state_dir`, `controller.tick`, `platform` and `forecast` wait for the next start.
+- A flag beats `MESHCTL_<SECTION>__<FIELD>` (`MESHCTL_CONTROLLER__TICK=2s`), which beats the file, which beats the
+  default. `meshctl config list` says where each value came from.
+- A running control plane takes a changed file into force at once, and keeps the old one if the new one has a problem.
+  Changes of `controller.xds`, `controller.http`, `controller.state_dir`, `controller.tick`, `platform` and `forecast`
+  wait for the next start.
 """
 
 _SECTIONS = {
@@ -55,7 +57,7 @@ def _section(whole: Schema, name: str, field: Schema) -> str:
         _row(path, leaf, required)
         for path, leaf, required in _leaves(whole, name, field, _need("", {}) if name in _required(whole) else "")
     ]
-    intro = _SECTIONS.get(name, field.get("description", _target(whole, field).get("description", "")))
+    intro = str(_SECTIONS.get(name) or field.get("description") or _target(whole, field).get("description", ""))
     table = ["| field | type | default | meaning |", "|---|---|---|---|", *rows]
     return "\n".join([f"## {name}", "", intro, "", *table, ""])
 
