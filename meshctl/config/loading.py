@@ -66,7 +66,10 @@ def resolved(
 ) -> list[tuple[str, Any, str]]:
     """Every setting as (name, value as a mesh file writes it, origin). Raises MeshConfigError like :func:`load`."""
     config, source = _load(FilePath(path), os.environ if environ is None else environ, flags or {})
-    return [(dotted(at), value, source.origin(at)) for at, value in _leaves(config.model_dump(mode="json"), ())]
+    return [
+        (dotted(at), value, source.origin(at))
+        for at, value in _leaves(config.model_dump(mode="json", warnings=False), ())
+    ]
 
 
 def schema() -> dict[str, Any]:

@@ -285,8 +285,8 @@ class ForecastConfig(Section):
 class PlatformConfig(Section):
     """Who runs the replicas."""
 
-    kind: Literal["processes", "dns", "none"] = "none"
-    """`processes`: a supervisor's HTTP API; `dns`: replicas are what names resolve to; `none`: nobody."""
+    kind: Literal["processes", "dns"] = "dns"
+    """`processes`: a supervisor's HTTP API, which scales; `dns`: what host names resolve to, and nobody scales."""
     url: Url = "http://127.0.0.1:18090"
     """The supervisor's API (`processes`)."""
     token_file: FilePath = Path("platform.token")

@@ -160,13 +160,19 @@ class Loop:
             enforced=self._resume.enforce,
             paused=self.pulse.paused is not None,
             frozen=self._frozen(observation.time),
-            memory=self._memory,
+            memory=self._memory or self._first_memory(observation.time),
         )
         if self.dry_run:
             settings = settings.with_dry_run(True)
         plan = decide(observation, demand, current, settings, policy.get(self._policy))
         self._memory = plan.memory
         return plan
+
+    def _first_memory(self, now: float) -> dict[str, ServiceMemory]:
+        """What a new process remembers: the counts in force, as if just proposed. A first tick that hears only some of
+        the sidecars must not scale down what a predecessor scaled up."""
+        before = now - self.config.controller.tick
+        return {name: ServiceMemory(((before, count),), None) for name, count in self.desired().items()}
 
     async def _apply(self, plan: Plan) -> None:
         self._resume = resume.Resume(plan.time, plan.replicas, plan.limits, plan.rate_limits, plan.enforce)

@@ -347,23 +347,22 @@ class Handlers:
             "result": {},
         }
         identity = await asyncio.to_thread(self._context.database.record_experiment, record)
-        self._context.journal.event("experiment", title, f"experiment {identity} began: {title}", id=identity)
+        self._context.journal.event("experiment", title, f"began as number {identity}", id=identity)
         return web.json_response({"id": identity}, status=201)
 
     async def update_experiment(self, request: web.Request) -> web.Response:
         body, identity = await _body(request), _identity(request)
         if body.get("status") not in _STATUS:
             raise RequestError(400, "invalid", f"status: expected one of {', '.join(sorted(_STATUS))}")
-        _found(await asyncio.to_thread(self._context.database.experiment, identity), f"no experiment {identity}")
+        known = await asyncio.to_thread(self._context.database.experiment, identity)
+        title = str(_found(known, f"no experiment {identity}")["title"])
         result = body.get("result") or {}
         change: dict[str, Any] = {"status": body["status"], "result": result, "score": result.get("score")}
         if body["status"] != "running":
             change["ended"] = self._context.clock()
         await asyncio.to_thread(self._context.database.update_experiment, identity, change)
         score = "" if change["score"] is None else f", score {change['score']:.1f}"
-        self._context.journal.event(
-            "experiment", str(identity), f"experiment {identity} {body['status']}{score}", id=identity
-        )
+        self._context.journal.event("experiment", title, f"{body['status']}{score}", id=identity)
         return web.json_response({"id": identity, "status": body["status"]})
 
 

@@ -18,6 +18,11 @@ from xds.translate.clusters import INBOUND_APP
 from xds.translate.listeners import RATE_LIMIT_BASE, RATE_LIMIT_PLAN
 
 _MS = 1e-3
+#: Time series that one service's applications may report: what goes beyond is refused, so that nobody fills the memory.
+MAX_SOURCES = 1000
+
+#: A business metric's name, the instance that reports it, and its attributes.
+_Source = tuple[str, str, tuple[tuple[str, str], ...]]
 
 
 @dataclass(slots=True)
@@ -102,7 +107,7 @@ class Traffic:
         self._group_of = group_of
         self._services = services
         self._nodes: dict[str, NodeWindow] = defaultdict(NodeWindow)
-        self._business: dict[str, dict[str, list[float]]] = defaultdict(dict)
+        self._business: dict[str, dict[_Source, list[float]]] = defaultdict(dict)
         self._counters = CounterTracker()
         self._ends: dict[tuple[Any, ...], float] = {}
         self.rejected = 0
@@ -120,8 +125,7 @@ class Traffic:
 
     def take(self) -> Window:
         """The window so far; the next one starts now."""
-        business = {s: {n: sum(v) / len(v) for n, v in names.items()} for s, names in self._business.items()}
-        window = Window(dict(self._nodes), business)
+        window = Window(dict(self._nodes), {service: _summed(found) for service, found in self._business.items()})
         self._nodes, self._business = defaultdict(NodeWindow), defaultdict(dict)
         return window
 
@@ -139,21 +143,41 @@ class Traffic:
     def _accept_application(self, export: Export) -> None:
         for point in export.points:
             rate = self._rate(export, point)
-            if rate is not None:
-                self._business[export.service].setdefault(point.name, []).append(rate)
+            if rate is None:
+                continue
+            found, source = self._business[export.service], (point.name, export.instance, _labels(point))
+            if source not in found and len(found) >= MAX_SOURCES:
+                self.rejected += 1
+                continue
+            found.setdefault(source, []).append(rate)
 
     def _rate(self, export: Export, point: Point) -> float | None:
         if point.kind == "gauge":
             return point.value
         if point.kind == "delta":
             return point.value / (point.end - point.start) if point.end > point.start > 0.0 else None
-        key = (export.service, export.instance, point.name, *sorted(point.attributes.items()))
+        key = (export.service, export.instance, point.name, _labels(point))
+        if key not in self._ends and len(self._ends) >= MAX_SOURCES * len(self._services()):
+            self._ends.clear()  # somebody makes up names: forget, rather than grow
+            self._counters = CounterTracker()
         previous = self._ends.get(key)
         self._ends[key] = point.end
         delta = self._counters.delta(key, point.start, point.end, point.value)
         if delta is None or previous is None or point.end <= previous:
             return None
         return delta / (point.end - previous)
+
+
+def _labels(point: Point) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(point.attributes.items()))
+
+
+def _summed(found: Mapping[_Source, list[float]]) -> dict[str, float]:
+    """By name: the mean over a source's exports, summed over sources (instances and attributes)."""
+    result: dict[str, float] = defaultdict(float)
+    for (name, _, _), rates in found.items():
+        result[name] += sum(rates) / len(rates)
+    return dict(result)
 
 
 def _is_envoy(export: Export) -> bool:

@@ -187,3 +187,11 @@ async def test_settings_that_need_a_restart_are_named(plane: ControlPlane) -> No
     (event,) = [event for event in plane.database.events() if event["kind"] == "config"]
     assert "controller.tick" in event["message"]
     assert "next start" in event["message"]
+
+
+async def test_a_restart_does_not_scale_down_what_came_before(plane: ControlPlane) -> None:
+    plane.loop._resume = resume.Resume(time=NOW - 5, replicas={"frontend": 3, "catalog": 1})
+    traffic(plane, rate=1.0)  # few sidecars are back, so little is heard
+    await plane.loop.tick(NOW)
+    assert plane.loop.plan is not None
+    assert plane.loop.plan.replicas["frontend"] == 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from meshctl.sources.otlp import Export, Point, PointKind
-from meshctl.sources.traffic import Traffic
+from meshctl.sources.traffic import MAX_SOURCES, Traffic
 
 
 def point(
@@ -81,6 +81,18 @@ def test_what_a_stranger_says_is_not_counted(traffic: Traffic, service: str, ins
     window = traffic.take()
     assert not window.nodes
     assert accepted == (service in ("catalog", "frontend"))  # an application may say what it likes of itself
+
+
+def test_business_metrics_of_replicas_add_up(traffic: Traffic) -> None:
+    for instance, value in (("checkout-0", 4), ("checkout-0", 6), ("checkout-1", 3)):
+        traffic.accept(Export("checkout", instance, [point("orders", value)]))
+    assert traffic.take().business == {"checkout": {"orders": 8.0}}
+
+
+def test_made_up_names_are_refused_beyond_a_bound(traffic: Traffic) -> None:
+    traffic.accept(Export("checkout", "checkout-0", [point(f"m{number}", 1) for number in range(MAX_SOURCES + 5)]))
+    assert len(traffic.take().business["checkout"]) == MAX_SOURCES
+    assert traffic.rejected == 5
 
 
 def test_business_metrics_become_rates_whatever_their_temporality(traffic: Traffic) -> None:
