@@ -79,7 +79,6 @@ class Loop:
         arms: Arms,
         resume_file: Path,
         dry_run: bool = False,
-        on_tick: Callable[[Observation, Plan | None, float], None] = lambda observation, plan, duration: None,
         clock: Callable[[], float] = time_module.time,
     ) -> None:
         self.config = config
@@ -101,7 +100,7 @@ class Loop:
         self._resume_file = resume_file
         self._resume = resume.load(resume_file)
         self._memory: Mapping[str, ServiceMemory] = {}
-        self._on_tick = on_tick
+        self.on_tick: Callable[[Observation, Plan], None] = lambda observation, plan: None
         self._clock = clock
 
     # -- the rhythm ----------------------------------------------------------------------------------------------
@@ -185,7 +184,7 @@ class Loop:
         self.observation, self.plan = observation, plan
         self.pulse.durations.append(duration)
         self.timeline.add(observation, plan, self.forecasts.demand, duration)
-        self._on_tick(observation, plan, duration)
+        self.on_tick(observation, plan)
 
     # -- the slow lane -------------------------------------------------------------------------------------------
 
@@ -198,6 +197,7 @@ class Loop:
             return
         self._platform_error = None
         self.replicas = replicas
+        self._introduce()
         if self._publish():
             self.lease()
         self.published.set()
@@ -205,9 +205,15 @@ class Loop:
     def reconfigure(self, config: MeshConfig) -> None:
         """Take a new mesh file into force; the caller has validated it."""
         self.config = config
+        self._introduce()
         if self.published.is_set():
             self._publish()
             self.lease()
+
+    def _introduce(self) -> None:
+        """Telemetry counts from the platform's replicas and the mesh file's services only."""
+        groups = {replica.node_id: replica.service for replica in self.replicas}
+        self._traffic.know(groups, frozenset(self.config.services))
 
     def _publish(self) -> bool:
         wanted = mesh.build(self.config, self.replicas, self._resume.rate_limits)
@@ -290,7 +296,7 @@ class Loop:
         return frozenset(self.config.services) if self.faults.active(now) else frozenset()
 
     def _masked(self, observation: Observation, now: float) -> frozenset[str]:
-        """Services whose demand a fault distorts: those that the fault's callers reach, except through healthy ones."""
+        """Services whose demand a fault distorts: all that its service's callers reach, but for it and the callers."""
         record = self.faults.active(now)
         if record is None:
             return frozenset()

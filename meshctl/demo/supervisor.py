@@ -89,10 +89,6 @@ class Supervisor:
     def ingress_url(self) -> str:
         return f"http://{HOST}:{self._ingress_sockets.inbound}"
 
-    def take_port(self) -> int:
-        """A port for somebody else's process."""
-        return self._ports.take()
-
     def replicas(self) -> tuple[Replica, ...]:
         """All that exist, the ingress included, by node id."""
         return tuple(self._replicas[node_id] for node_id in sorted(self._replicas))
@@ -118,10 +114,6 @@ class Supervisor:
         ready = [replica.service for replica in self.replicas() if replica.phase == "ready"]
         wanted = {**self.desired, self.cfg.ingress.name: 1}
         return all(ready.count(name) >= count for name, count in wanted.items())
-
-    def waiting_for(self) -> list[str]:
-        """What :meth:`all_ready` still misses, for messages."""
-        return [f"{r.node_id} ({r.phase})" for r in self.replicas() if r.phase not in ("ready", "terminating")]
 
     # Life
 

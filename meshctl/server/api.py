@@ -7,7 +7,6 @@ between HTTP and the loop; what they say is made in :mod:`meshctl.server.views`.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,19 +15,19 @@ from aiohttp import web
 
 from meshctl.actuators.xds import XdsPublisher
 from meshctl.control.arms import Arms
-from meshctl.control.faults import MAX_DURATION, FaultConflictError
+from meshctl.control.faults import MAX_DURATION, FaultConflictError, FaultRecord
 from meshctl.control.journal import Journal
 from meshctl.control.loop import Loop
-from meshctl.errors import MeshctlError, PlatformError
+from meshctl.errors import PlatformError
 from meshctl.history.database import Database
-from meshctl.server import auth, views
+from meshctl.server import auth, parse, views
 from meshctl.server.metrics import Metrics
+from meshctl.server.parse import RequestError
 from xds.errors import XdsError
 from xds.model import Fault
 from xds.server import XdsServer
 
 _MAX_BODY = 1 << 20
-_MAX_ROWS = 10_000
 TYPES = {"cluster": "cds", "listener": "lds", "route": "rds", "endpoint": "eds", "runtime": "rtds"}
 _STATUS = {"running", "passed", "deviated", "inconclusive", "failed"}
 
@@ -48,15 +47,6 @@ class Context:
     status: Callable[[], dict[str, Any]]
     ready: Callable[[], dict[str, bool]]
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-class RequestError(MeshctlError):
-    """The request cannot be meant; ``status`` and ``code`` go into the answer."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
 
 
 def application(context: Context, token: str, names: frozenset[str] = frozenset()) -> web.Application:
@@ -135,10 +125,11 @@ class Handlers:
         return web.Response(text=text + "\n", status=200 if ok else 503)
 
     async def metrics(self, _request: web.Request) -> web.Response:
-        self._context.metrics.set(
-            "meshctl_xds_streams", sum(node.connected for node in self._context.xds.status.nodes())
-        )
-        return web.Response(body=self._context.metrics.text(), content_type="text/plain", charset="utf-8")
+        metrics, nodes = self._context.metrics, self._context.xds.status.nodes()
+        metrics.set("meshctl_xds_streams", sum(node.connected for node in nodes))
+        for kind, size in self._context.publisher.sizes().items():
+            metrics.set("meshctl_xds_config_size_bytes", size, xds_type=kind)
+        return web.Response(body=metrics.text(), content_type="text/plain", charset="utf-8")
 
     async def status(self, _request: web.Request) -> web.Response:
         return web.json_response(self._context.status())
@@ -189,7 +180,7 @@ class Handlers:
         return web.json_response({"forecasts": rows})
 
     async def timeline(self, request: web.Request) -> web.Response:
-        return web.json_response({"ticks": self._loop.timeline.after(_integer(request.query, "after", -1))})
+        return web.json_response({"ticks": self._loop.timeline.after(parse.integer(request.query, "after", -1))})
 
     # -- what was decided ----------------------------------------------------------------------------------------
 
@@ -197,19 +188,21 @@ class Handlers:
         query = request.query
         rows = await asyncio.to_thread(
             self._context.database.decisions,
-            limit=_integer(query, "limit", 50),
+            limit=parse.integer(query, "limit", 50),
             service=query.get("service"),
             kind=query.get("kind"),
-            after=_integer(query, "after", 0),
+            after=parse.integer(query, "after", 0),
         )
         return web.json_response({"decisions": [{k: v for k, v in row.items() if k != "inputs"} for row in rows]})
 
     async def decision(self, request: web.Request) -> web.Response:
-        found = await asyncio.to_thread(self._context.database.decision, _identity(request))
-        return web.json_response(_found(found, f"no decision {request.match_info['id']}; see: meshctl decision list"))
+        found = await asyncio.to_thread(self._context.database.decision, parse.identity(request))
+        return web.json_response(
+            parse.found(found, f"no decision {request.match_info['id']}; see: meshctl decision list")
+        )
 
     async def events(self, request: web.Request) -> web.Response:
-        after, limit = _integer(request.query, "after", 0), _integer(request.query, "limit", 500)
+        after, limit = parse.integer(request.query, "after", 0), parse.integer(request.query, "limit", 500)
         rows = await asyncio.to_thread(self._context.database.events, after=after, limit=limit)
         return web.json_response({"events": list(rows)})
 
@@ -220,15 +213,15 @@ class Handlers:
         if name is None:
             raise RequestError(400, "invalid", "service: expected the name of an entry service")
         now = self._context.clock()
-        since = _number(request.query, "since", now - 60.0)
-        until = _number(request.query, "until", now)
+        since = parse.number(request.query, "since", now - 60.0)
+        until = parse.number(request.query, "until", now)
         return web.json_response(
             self._context.arms.since(name, since, until, self._loop.config.services[name].slo.latency)
         )
 
     async def slo(self, request: web.Request) -> web.Response:
         name = self._known_service(request.match_info["service"]) or ""
-        window = _number(request.query, "window", 30.0)
+        window = parse.number(request.query, "window", 30.0)
         counts = self._context.arms.slo(
             name, self._context.clock() - window, self._loop.config.services[name].slo.latency
         )
@@ -241,7 +234,7 @@ class Handlers:
     # -- changes -------------------------------------------------------------------------------------------------
 
     async def pause(self, request: web.Request) -> web.Response:
-        reason = str((await _body(request)).get("reason") or "paused by hand")
+        reason = str((await parse.body(request)).get("reason") or "paused by hand")
         self._loop.pulse.paused = reason
         self._context.journal.event("control", "plan", f"paused: {reason}")
         return web.json_response({"paused": True, "reason": reason})
@@ -259,7 +252,7 @@ class Handlers:
         return web.json_response({"faults": rows})
 
     async def inject(self, request: web.Request) -> web.Response:
-        body = await _body(request)
+        body = await parse.body(request)
         wanted, duration = self._fault_of(body)
         nodes = [r.node_id for r in self._loop.replicas if r.service == wanted.service and r.phase == "ready"]
         if not nodes:
@@ -268,6 +261,7 @@ class Handlers:
             wanted, nodes, duration=duration, now=self._context.clock(), experiment=body.get("experiment")
         )
         self._loop.lease()
+        self._keep(record)
         self._context.journal.event(
             "fault",
             wanted.service,
@@ -280,9 +274,11 @@ class Handlers:
 
     async def fault(self, request: web.Request) -> web.Response:
         record = self._loop.faults.get(request.match_info["id"])
-        if record is None:
-            raise RequestError(404, "not_found", f"no fault {request.match_info['id']!r} since this process started")
-        return web.json_response(views.fault(record, self._context.clock()))
+        if record is not None:
+            return web.json_response(views.fault(record, self._context.clock()))
+        kept = await asyncio.to_thread(self._context.database.fault, request.match_info["id"])
+        message = f"no fault {request.match_info['id']!r}; active ones: GET /v1/faults"
+        return web.json_response({**parse.found(kept, message), "active": False})
 
     async def end_fault(self, request: web.Request) -> web.Response:
         now = self._context.clock()
@@ -292,10 +288,15 @@ class Handlers:
             raise RequestError(404, "not_found", f"no fault {request.match_info['id']!r} since this process started")
         if before.active(now):
             self._loop.lease()
+            self._keep(record)
             self._context.journal.event(
                 "fault", record.fault.service, f"{record.fault.kind} at {record.fault.service} ended", id=record.id
             )
         return web.json_response(views.fault(record, now))
+
+    def _keep(self, record: FaultRecord) -> None:
+        """The absolute end of a fault outlives this process; the next one starts with none in force."""
+        self._context.database.save_fault(views.fault(record, self._context.clock()))
 
     def _fault_of(self, body: Mapping[str, Any]) -> tuple[Fault, float]:
         unknown = sorted(
@@ -303,20 +304,20 @@ class Handlers:
         )
         if unknown:
             raise RequestError(400, "invalid", f"{unknown[0]}: unknown field of a fault")
-        name = self._known_service(_text(body, "service"))
+        name = self._known_service(parse.text(body, "service"))
         if body.get("kind") not in ("abort", "delay"):
             raise RequestError(400, "invalid", f"kind: expected abort or delay, got {body.get('kind')!r}")
         wanted = Fault(
             service=name or "",
             kind=body["kind"],
-            percent=int(_within(body, "percent", 100, 0, 100)),
-            treatment_percent=int(_within(body, "treatment_percent", 50, 0, 100)),
-            status=int(_within(body, "status", 503, 200, 599)),
-            delay=_within(body, "delay", 0.0, 0.0, 600.0),
+            percent=int(parse.within(body, "percent", 100, 0, 100)),
+            treatment_percent=int(parse.within(body, "treatment_percent", 50, 0, 100)),
+            status=int(parse.within(body, "status", 503, 200, 599)),
+            delay=parse.within(body, "delay", 0.0, 0.0, 600.0),
         )
         if wanted.kind == "delay" and wanted.delay < 0.001:
             raise RequestError(400, "invalid", "delay: expected seconds of at least 0.001 for a delay fault")
-        return wanted, _within(body, "duration", 10.0, 0.1, MAX_DURATION)
+        return wanted, parse.within(body, "duration", 10.0, 0.1, MAX_DURATION)
 
     def _known_service(self, name: str | None) -> str | None:
         if name is not None and name not in self._loop.config.services:
@@ -327,16 +328,20 @@ class Handlers:
     # -- experiments ---------------------------------------------------------------------------------------------
 
     async def experiments(self, request: web.Request) -> web.Response:
-        rows = await asyncio.to_thread(self._context.database.experiments, limit=_integer(request.query, "limit", 50))
+        rows = await asyncio.to_thread(
+            self._context.database.experiments, limit=parse.integer(request.query, "limit", 50)
+        )
         return web.json_response({"experiments": list(rows)})
 
     async def experiment(self, request: web.Request) -> web.Response:
-        found = await asyncio.to_thread(self._context.database.experiment, _identity(request))
-        return web.json_response(_found(found, f"no experiment {request.match_info['id']}; see: meshctl chaos list"))
+        found = await asyncio.to_thread(self._context.database.experiment, parse.identity(request))
+        return web.json_response(
+            parse.found(found, f"no experiment {request.match_info['id']}; see: meshctl chaos list")
+        )
 
     async def begin_experiment(self, request: web.Request) -> web.Response:
-        body = await _body(request)
-        title = _text(body, "title")
+        body = await parse.body(request)
+        title = parse.text(body, "title")
         record = {
             "title": title,
             "status": "running",
@@ -351,11 +356,11 @@ class Handlers:
         return web.json_response({"id": identity}, status=201)
 
     async def update_experiment(self, request: web.Request) -> web.Response:
-        body, identity = await _body(request), _identity(request)
+        body, identity = await parse.body(request), parse.identity(request)
         if body.get("status") not in _STATUS:
             raise RequestError(400, "invalid", f"status: expected one of {', '.join(sorted(_STATUS))}")
         known = await asyncio.to_thread(self._context.database.experiment, identity)
-        title = str(_found(known, f"no experiment {identity}")["title"])
+        title = str(parse.found(known, f"no experiment {identity}")["title"])
         result = body.get("result") or {}
         change: dict[str, Any] = {"status": body["status"], "result": result, "score": result.get("score")}
         if body["status"] != "running":
@@ -364,62 +369,3 @@ class Handlers:
         score = "" if change["score"] is None else f", score {change['score']:.1f}"
         self._context.journal.event("experiment", title, f"{body['status']}{score}", id=identity)
         return web.json_response({"id": identity, "status": body["status"]})
-
-
-async def _body(request: web.Request) -> dict[str, Any]:
-    if not request.can_read_body:
-        return {}
-    try:
-        body = await request.json()
-    except ValueError as error:
-        raise RequestError(400, "invalid", f"the body is not JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise RequestError(400, "invalid", "the body must be a JSON object")
-    return body
-
-
-def _text(body: Mapping[str, Any], field_name: str) -> str:
-    value = body.get(field_name)
-    if not isinstance(value, str) or not value:
-        raise RequestError(400, "invalid", f"{field_name}: expected a non-empty string, got {value!r}")
-    return value
-
-
-def _within(body: Mapping[str, Any], field_name: str, default: float, least: float, most: float) -> float:
-    value = body.get(field_name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise RequestError(400, "invalid", f"{field_name}: expected a number from {least:g} to {most:g}, got {value!r}")
-    return float(value)
-
-
-def _integer(query: Mapping[str, str], name: str, default: int) -> int:
-    text = query.get(name)
-    if text is None:
-        return default
-    if not text.removeprefix("-").isdecimal():
-        raise RequestError(400, "invalid", f"{name}: expected an integer, got {text!r}")
-    return int(text) if name == "after" else max(0, min(int(text), _MAX_ROWS))
-
-
-def _number(query: Mapping[str, str], name: str, default: float) -> float:
-    text = query.get(name)
-    try:
-        value = default if text is None else float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise RequestError(400, "invalid", f"{name}: expected a number of seconds, got {text!r}")
-    return value
-
-
-def _identity(request: web.Request) -> int:
-    text = request.match_info["id"]
-    if not text.isdecimal():
-        raise RequestError(404, "not_found", f"no record {text!r}: an id is a number")
-    return int(text)
-
-
-def _found(record: Mapping[str, Any] | None, message: str) -> Mapping[str, Any]:
-    if record is None:
-        raise RequestError(404, "not_found", message)
-    return record

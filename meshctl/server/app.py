@@ -11,7 +11,6 @@ import contextlib
 import os
 import signal
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +31,7 @@ from meshctl.control.loop import Loop, Platform
 from meshctl.errors import MeshctlError, UsageError
 from meshctl.history.database import Database
 from meshctl.model import Observation, Plan
-from meshctl.server import api, auth, logs
+from meshctl.server import api, auth, logs, views
 from meshctl.server.health import Health
 from meshctl.server.metrics import Metrics
 from meshctl.server.progress import Progress
@@ -99,9 +98,9 @@ class ControlPlane:
             "dry_run": loop.dry_run or loop.config.guardrails.dry_run,
             "policy": loop.config.scaling.policy,
             "proxies": {"connected": sum(node.connected for node in nodes), "expected": len(loop.replicas)},
-            "pushes": self.watch.table("push"),
-            "acks": self.watch.table("ack"),
-            "nacks": self.watch.table("nack"),
+            "pushes": views.sent(board),
+            "acks": dict(sorted(board.acks.items())),
+            "nacks": dict(sorted(board.nacks.items())),
             "heartbeats": board.heartbeats,
             "forecasts": self.forecasts.made,
             "decisions": dict(self.watch.decisions),
@@ -121,6 +120,25 @@ class ControlPlane:
             "snapshot": self.loop.published.is_set(),
             "model": self.forecasts.model.state not in ("loading", "training"),
         }
+
+    def measure(self, observation: Observation, plan: Plan) -> None:
+        """One tick's metrics."""
+        metrics = self.metrics
+        metrics.observe("meshctl_tick_duration_seconds", self.loop.pulse.durations[-1])
+        metrics.add("meshctl_ticks_total", outcome="ok")
+        metrics.set("meshctl_faults_active", float(self.loop.faults.active(observation.time) is not None))
+        metrics.set("meshctl_telemetry_rejected_points", self.traffic.rejected)
+        for name, selected in self.forecasts.selected.items():
+            metrics.add("meshctl_forecasts_total", model=selected.model)
+            skill = selected.skill.get(selected.model)
+            if skill is not None:
+                metrics.set("meshctl_forecast_error_ratio", 1.0 - skill, service=name)
+        for name, seen in observation.services.items():
+            metrics.set("meshctl_service_demand", seen.demand, service=name)
+            metrics.set("meshctl_service_replicas", seen.ready, service=name, state="ready")
+            wanted = plan.replicas.get(name, seen.desired)
+            metrics.set("meshctl_service_replicas", wanted, service=name, state="desired")
+        self.watch.flush()
 
     def reload(self) -> None:
         """Read the mesh file again; a broken one is refused and the one in force stays."""
@@ -219,16 +237,7 @@ def _build(file: Path, config: MeshConfig, state: Path, dry_run: bool) -> Contro
     publisher = XdsPublisher(xds)
     platform = _platform(config)
     forecasts = Forecasts(config, database, journal, config.forecast.cache_dir or state / "models")
-    planes: deque[ControlPlane] = deque(maxlen=1)  # the callbacks below run only after the plane exists
-
-    def group_of(node_id: str) -> str | None:
-        return next((r.service for r in planes[0].loop.replicas if r.node_id == node_id), None)
-
-    traffic = Traffic(group_of, lambda: frozenset(planes[0].loop.config.services))
-
-    def on_tick(observation: Observation, plan: Plan | None, duration: float) -> None:
-        _measure(planes[0], observation, plan, duration)
-
+    traffic = Traffic()
     loop = Loop(
         config,
         platform=platform,
@@ -239,7 +248,6 @@ def _build(file: Path, config: MeshConfig, state: Path, dry_run: bool) -> Contro
         arms=arms,
         resume_file=state / "resume.json",
         dry_run=dry_run,
-        on_tick=on_tick,
     )
     plane = ControlPlane(
         file=file,
@@ -258,7 +266,7 @@ def _build(file: Path, config: MeshConfig, state: Path, dry_run: bool) -> Contro
         started=time.time(),
         config_loaded=time.time(),
     )
-    planes.append(plane)
+    loop.on_tick = plane.measure
     watch.journal = journal
     return plane
 
@@ -328,28 +336,6 @@ async def _prune(plane: ControlPlane) -> None:
     while True:
         await asyncio.to_thread(plane.database.prune, time.time() - plane.loop.config.controller.retention)
         await asyncio.sleep(_PRUNE_INTERVAL)
-
-
-def _measure(plane: ControlPlane, observation: Observation, plan: Plan | None, duration: float) -> None:
-    """One tick's metrics."""
-    metrics = plane.metrics
-    metrics.observe("meshctl_tick_duration_seconds", duration)
-    metrics.add("meshctl_ticks_total", outcome="ok")
-    metrics.set("meshctl_faults_active", float(plane.loop.faults.active(observation.time) is not None))
-    metrics.set("meshctl_telemetry_rejected_points", plane.traffic.rejected)
-    for name, selected in plane.forecasts.selected.items():
-        metrics.add("meshctl_forecasts_total", model=selected.model)
-        skill = selected.skill.get(selected.model)
-        if skill is not None:
-            metrics.set("meshctl_forecast_error_ratio", 1.0 - skill, service=name)
-    for kind, size in plane.publisher.sizes().items():
-        metrics.set("meshctl_xds_config_size_bytes", size, xds_type=kind)
-    for name, seen in observation.services.items():
-        metrics.set("meshctl_service_demand", seen.demand, service=name)
-        metrics.set("meshctl_service_replicas", seen.ready, service=name, state="ready")
-        wanted = plan.replicas.get(name, seen.desired) if plan else seen.desired
-        metrics.set("meshctl_service_replicas", wanted, service=name, state="desired")
-    plane.watch.flush()
 
 
 def _get(config: MeshConfig, path: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -12,9 +11,7 @@ from meshctl.control.faults import FaultRecord
 from meshctl.control.loop import Loop
 from meshctl.control.timeline import live_limit, live_sidecars
 from meshctl.model import EdgeObservation, ServiceObservation
-from xds.status import NodeStatus, TypeStatus
-
-API_VERSION = "v1"
+from xds.status import NodeStatus, StatusBoard, TypeStatus
 
 
 def service(loop: Loop, seen: ServiceObservation, good_ratio: float | None) -> dict[str, Any]:
@@ -134,10 +131,6 @@ def slo(config: MeshConfig, name: str, window: float, counts: tuple[float, float
     }
 
 
-def counts(table: Mapping[Any, int]) -> dict[str, int]:
-    """A counter with plain or tuple keys, as JSON: tuple keys are summed over their last part."""
-    result: dict[str, int] = {}
-    for key, value in table.items():
-        name = key if isinstance(key, str) else str(key[0])
-        result[name] = result.get(name, 0) + value
-    return result
+def sent(board: StatusBoard) -> dict[str, int]:
+    """Responses sent by type, heartbeats aside."""
+    return {name: count for (name, outcome), count in sorted(board.pushes.items()) if outcome == "sent"}

@@ -15,19 +15,14 @@ _SLOW_LANE = ("cds", "eds", "lds", "rds")
 
 
 class XdsWatch:
-    """Counts pushes, ACKs and NACKs by type; pushes of a tick become one event, a NACK becomes one each."""
+    """Makes metrics of what happens on streams; slow-lane pushes of a tick become one event, a NACK one each."""
 
     def __init__(self, metrics: Metrics) -> None:
         self.journal: Journal | None = None
         self.decisions: Counter[str] = Counter()
         self._metrics = metrics
-        self._counts: dict[str, Counter[str]] = {"push": Counter(), "ack": Counter(), "nack": Counter()}
         self._fresh: Counter[str] = Counter()
         self._sent: dict[tuple[str, str], float] = {}
-
-    def table(self, kind: str) -> dict[str, int]:
-        """Counts of ``push``, ``ack`` or ``nack`` by type, since start."""
-        return dict(sorted(self._counts[kind].items()))
 
     def on_xds(self, event: XdsEvent) -> None:
         """Called by the server, in its event loop."""
@@ -38,7 +33,6 @@ class XdsWatch:
         if event.kind == "refused":
             self._say("platform", event)
             return
-        self._counts[event.kind][event.type] += 1
         outcome = {"push": "sent", "ack": "ack", "nack": "nack"}[event.kind]
         self._metrics.add("meshctl_xds_pushes_total", xds_type=event.type, outcome=outcome)
         if event.kind == "push":

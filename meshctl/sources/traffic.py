@@ -99,24 +99,28 @@ class Window:
 class Traffic:
     """Collects exports between two calls of :meth:`take`.
 
-    ``group_of(node_id)`` names the group of a sidecar that the platform knows, or None: what unknown senders
-    say is not counted. ``services`` are the applications that may report business metrics.
+    What unknown senders say is not counted, and nobody is known before :meth:`know`.
     """
 
-    def __init__(self, group_of: Callable[[str], str | None], services: Callable[[], frozenset[str]]) -> None:
-        self._group_of = group_of
-        self._services = services
+    def __init__(self) -> None:
+        self._groups: Mapping[str, str] = {}
+        self._services: frozenset[str] = frozenset()
         self._nodes: dict[str, NodeWindow] = defaultdict(NodeWindow)
         self._business: dict[str, dict[_Source, list[float]]] = defaultdict(dict)
         self._counters = CounterTracker()
         self._ends: dict[tuple[Any, ...], float] = {}
         self.rejected = 0
 
+    def know(self, groups: Mapping[str, str], services: frozenset[str]) -> None:
+        """From now on ``groups`` (node id to group) are the platform's sidecars, and ``services`` the applications that
+        may report business metrics."""
+        self._groups, self._services = groups, services
+
     def accept(self, export: Export) -> bool:
         """Count one export; False if its sender is unknown."""
-        if self._group_of(export.instance) == export.service and _is_envoy(export):
+        if self._groups.get(export.instance) == export.service and _is_envoy(export):
             self._accept_sidecar(self._nodes[export.instance], export)
-        elif export.service in self._services():
+        elif export.service in self._services:
             self._accept_application(export)
         else:
             self.rejected += len(export.points)
@@ -157,7 +161,7 @@ class Traffic:
         if point.kind == "delta":
             return point.value / (point.end - point.start) if point.end > point.start > 0.0 else None
         key = (export.service, export.instance, point.name, _labels(point))
-        if key not in self._ends and len(self._ends) >= MAX_SOURCES * len(self._services()):
+        if key not in self._ends and len(self._ends) >= MAX_SOURCES * len(self._services):
             self._ends.clear()  # somebody makes up names: forget, rather than grow
             self._counters = CounterTracker()
         previous = self._ends.get(key)

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from meshctl import config as config_module
+from meshctl.control.faults import FaultBoard
 from meshctl.errors import UsageError
 from meshctl.model import Replica
 from meshctl.server import auth
@@ -134,6 +135,16 @@ async def test_a_fault_from_injection_to_its_end(api: Api) -> None:
     assert (await api.call("DELETE", f"/v1/faults/{made['id']}"))[1]["active"] is False
     assert (await api.call("GET", "/v1/faults"))[1]["faults"] == []
     assert (await api.call("GET", f"/v1/faults/{made['id']}"))[0] == 200
+
+
+async def test_a_fault_of_an_earlier_process_is_known_and_over(api: Api) -> None:
+    body = {"service": "catalog", "kind": "abort", "percent": 30, "duration": 600}
+    made = (await api.call("POST", "/v1/faults", body))[1]
+    api.plane.loop.faults = FaultBoard()  # what a restart begins with
+    status, found = await api.call("GET", f"/v1/faults/{made['id']}")
+    assert status == 200
+    assert (found["expires"], found["active"]) == (made["expires"], False)
+    assert (await api.call("GET", "/v1/faults/unknown"))[0] == 404
 
 
 @pytest.mark.parametrize(

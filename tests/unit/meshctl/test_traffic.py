@@ -22,7 +22,9 @@ def times(name: str, milliseconds: float, count: int, **attributes: str) -> Poin
 @pytest.fixture
 def traffic() -> Traffic:
     groups = {"frontend-0": "frontend", "ingress-0": "ingress"}
-    return Traffic(groups.get, lambda: frozenset({"frontend", "catalog", "checkout"}))
+    made = Traffic()
+    made.know(groups, frozenset({"frontend", "catalog", "checkout"}))
+    return made
 
 
 def test_requests_retries_and_what_was_shed_are_told_apart(traffic: Traffic) -> None:
