@@ -45,7 +45,13 @@ def _positive(maximum: float) -> click.FloatRange:
 )
 @click.option("--from", "start", type=Moment(), metavar="TIME", help="Where the replay starts in the trace.")
 @click.option("--speedup", type=_positive(1e6), default=60.0, show_default=True, help="How much faster than recorded.")
-@click.option("--rate", type=_positive(1e5), default=25.0, show_default=True, help="Mean requests per second.")
+@click.option(
+    "--rate",
+    type=_positive(1e5),
+    default=25.0,
+    show_default=True,
+    help="Mean requests per second, after a start of 20 s.",
+)
 @click.option("--arrivals", type=click.Choice(("poisson", "even")), default="poisson", show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True, help="Makes arrivals and kinds of requests repeatable.")
 @click.option("--policy", type=click.Choice(POLICIES), help="How replicas are chosen [default: predictive].")

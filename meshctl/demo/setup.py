@@ -10,6 +10,7 @@ import json
 import os
 import random
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
@@ -25,6 +26,9 @@ from .commands import HOST
 from .ports import Ports
 from .topology import ENTRY
 from .traces import Replay
+
+#: Seconds in which the load rises from nothing to the replayed rate.
+RAMP = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +140,16 @@ def mesh_document(options: Options, shown: Replay, ports: ListenPorts) -> dict[s
     return document
 
 
+def ramped(rates: Sequence[float], step: float) -> tuple[float, ...]:
+    """``rates`` with a linear start over the first ``RAMP`` seconds: no real mesh meets its load out of nothing."""
+    return tuple(rate * min(1.0, (number + 0.5) * step / RAMP) for number, rate in enumerate(rates))
+
+
 def write(folder: Folder, options: Options, shown: Replay, ports: ListenPorts) -> str:
     """Fill the run's folder; returns the platform API's token."""
     folder.state.mkdir(parents=True, exist_ok=True)
     folder.mesh_file.write_text(yaml.safe_dump(mesh_document(options, shown, ports), sort_keys=False))
-    folder.rates.write_text(json.dumps({"step": shown.step, "rates": shown.rates}))
+    folder.rates.write_text(json.dumps({"step": shown.step, "rates": ramped(shown.rates, shown.step)}))
     return _write_token(folder.platform_token)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.demo import traces
+from meshctl.demo import setup, traces
 from meshctl.demo.errors import TraceError
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -134,3 +134,11 @@ def test_damaged_gzip_and_missing_files_are_told(tmp_path: Path) -> None:
     for path in (bad, tmp_path / "none.csv"):
         with pytest.raises(TraceError, match=path.name):
             traces.read(path)
+
+
+def test_the_load_rises_from_nothing_and_then_follows_the_trace() -> None:
+    rates = setup.ramped([10.0] * 30, 1.0)
+    assert rates[0] == 0.25
+    assert list(rates[:21]) == sorted(rates[:21])
+    assert set(rates[20:]) == {10.0}
+    assert setup.ramped([10.0], 60.0) == (10.0,)
