@@ -17,7 +17,7 @@ from xds import _wire_pb2 as wire
 from xds.errors import LeaseError, PortInUse
 from xds.model import RuntimeLayer
 from xds.protocol.events import TTL_FEATURE
-from xds.server import XdsServer
+from xds.server import Settings, XdsServer
 from xds.status import XdsEvent
 from xds.types import CLUSTER, ENDPOINT, RUNTIME
 
@@ -68,7 +68,7 @@ def events() -> list[XdsEvent]:
 
 @pytest_asyncio.fixture
 async def server(events: list[XdsEvent]) -> AsyncIterator[XdsServer]:
-    one = XdsServer(on_event=events.append, max_streams=20)
+    one = XdsServer(on_event=events.append, settings=Settings(max_streams=20))
     yield one
     await one.stop(0)
 

@@ -1,9 +1,7 @@
-"""The gRPC server: streams of bytes on one side, the machines of :mod:`xds.protocol` on the other.
+"""The server as its owner sees it: what to publish, what to lease, what is going on.
 
-It serves the aggregated service and the runtime service, both in their state-of-the-world and their delta variant,
-and whatever other handlers its owner adds to the port. One task reads a stream's requests and one writes its
-responses; they share the machine and an event, so there is no queue. Everything runs on one event loop; call the
-methods from that loop.
+It serves the methods of :mod:`xds.server.services` and whatever other handlers its owner adds to the port. Everything
+runs on one event loop; call the methods from that loop.
 """
 
 from __future__ import annotations
@@ -13,8 +11,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -22,7 +19,7 @@ import grpc
 import grpc.aio
 
 from xds import codec
-from xds.errors import CodecError, LeaseError, PortInUse, RemoteError
+from xds.errors import LeaseError, PortInUse
 from xds.model import RuntimeLayer
 from xds.protocol.delta import DeltaStream
 from xds.protocol.events import DeltaRequest, Notice, Response, SotwRequest
@@ -30,48 +27,26 @@ from xds.protocol.leases import HEARTBEATS, Lease, lease_of
 from xds.protocol.responses import ResponseCache
 from xds.protocol.sotw import SotwStream
 from xds.protocol.stream import Stream
+from xds.server.connection import Connection, Decoder
+from xds.server.services import METHODS, Behavior, Context, Method, StreamHandler
+from xds.server.settings import Settings
 from xds.snapshot import ResourceSet, Snapshot
 from xds.status import EventKind, StatusBoard, XdsEvent
-from xds.types import RUNTIME, short_name
+from xds.types import short_name
 
 log = logging.getLogger(__name__)
 
-#: The first delta request after a reconnect lists every resource that a client has and easily exceeds gRPC's 4 MiB.
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-MAX_STREAMS = 10_000
 #: Above their defaults (1,000) gRPC's C core drops pending streams at random when everybody reconnects at once.
 _PENDING_REQUESTS = 100_000
 #: The longest and the shortest pause (seconds) between two looks at which heartbeats are due.
 _SLOWEST_LOOK, _FASTEST_LOOK = 0.25, 0.02
-
-_ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
-_RTDS = "/envoy.service.runtime.v3.RuntimeDiscoveryService/"
-
-_Context = grpc.aio.ServicerContext[bytes, bytes]
-_Decoder = Callable[[bytes], SotwRequest | DeltaRequest]
-_Behavior = Callable[[Any, _Context], Awaitable[None]]
-
-
-@dataclass(eq=False, slots=True)
-class _Connection:
-    """One open stream. ``wake`` is set whenever the machine may have something to send."""
-
-    machine: Stream
-    decode: _Decoder
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    failure: RemoteError | CodecError | None = None
-    ended: bool = False
-
-    def end(self) -> None:
-        self.ended = True
-        self.wake.set()
 
 
 class XdsServer:
     """Streams snapshots and leased runtime layers to nodes.
 
     ``on_event`` hears of everything but heartbeats. ``clock`` (seconds) is the one on which leases' ``expires_at``
-    is measured. A message larger than ``max_message_bytes`` ends its stream, and so does one stream too many.
+    is measured.
     """
 
     def __init__(
@@ -79,16 +54,14 @@ class XdsServer:
         *,
         on_event: Callable[[XdsEvent], None] | None = None,
         clock: Callable[[], float] = time.time,
-        max_message_bytes: int = MAX_MESSAGE_BYTES,
-        max_streams: int = MAX_STREAMS,
+        settings: Settings | None = None,
     ) -> None:
         self.status = StatusBoard(clock)
         self._on_event = on_event
         self._clock = clock
-        self._max_message_bytes = max_message_bytes
-        self._max_streams = max_streams
+        self._settings = settings or Settings()
         self._cache = ResponseCache()
-        self._connections: set[_Connection] = set()
+        self._connections: set[Connection] = set()
         self._snapshots: dict[str, Snapshot] = {}
         self._sets: WeakValueDictionary[tuple[str, str], ResourceSet] = WeakValueDictionary()
         self._leases: dict[str, dict[str, Lease]] = {}
@@ -102,7 +75,8 @@ class XdsServer:
     async def start(self, host: str, port: int, handlers: Sequence[grpc.GenericRpcHandler[Any, Any]] = ()) -> int:
         """Listen, and return the port (a free one for port 0). PortInUse if the address is taken."""
         server = grpc.aio.server(options=self._options())
-        server.add_generic_rpc_handlers((_Handler(self._behaviors()), *handlers))
+        own = StreamHandler({method.path: self._behavior(method) for method in METHODS})
+        server.add_generic_rpc_handlers((own, *handlers))
         bound = _bind(server, host, port)
         self._stopping = False
         await server.start()
@@ -156,7 +130,7 @@ class XdsServer:
         sets = {url: self._sets.setdefault((url, one.version), one) for url, one in snapshot.sets.items()}
         return Snapshot(sets)
 
-    def _supply(self, connection: _Connection) -> None:
+    def _supply(self, connection: Connection) -> None:
         node = connection.machine.node
         snapshot = self._snapshots.get(node.id) if node else None
         if snapshot != connection.machine.snapshot:
@@ -170,82 +144,31 @@ class XdsServer:
 
     # Streams
 
-    def _behaviors(self) -> dict[str, _Behavior]:
-        def sotw(type_url: str = "") -> _Behavior:
-            async def serve(_: object, context: _Context) -> None:
-                await self._serve(context, self._sotw(type_url))
+    def _behavior(self, method: Method) -> Behavior:
+        machine: type[Stream] = DeltaStream if method.delta else SotwStream
+        decode: Decoder = codec.decode_delta_request if method.delta else codec.decode_sotw_request
 
-            return serve
+        async def serve(_: object, context: Context) -> None:
+            stream = machine(secrets.token_hex(4), self._cache, method.type_url)
+            await self._serve(context, Connection(stream, decode, self))
 
-        def delta(type_url: str = "") -> _Behavior:
-            async def serve(_: object, context: _Context) -> None:
-                await self._serve(context, self._delta(type_url))
+        return serve
 
-            return serve
-
-        return {
-            _ADS + "StreamAggregatedResources": sotw(),
-            _ADS + "DeltaAggregatedResources": delta(),
-            _RTDS + "StreamRuntime": sotw(RUNTIME),
-            _RTDS + "DeltaRuntime": delta(RUNTIME),
-        }
-
-    def _sotw(self, type_url: str) -> _Connection:
-        return _Connection(SotwStream(secrets.token_hex(4), self._cache, type_url), codec.decode_sotw_request)
-
-    def _delta(self, type_url: str) -> _Connection:
-        return _Connection(DeltaStream(secrets.token_hex(4), self._cache, type_url), codec.decode_delta_request)
-
-    async def _serve(self, context: _Context, connection: _Connection) -> None:
+    async def _serve(self, context: Context, connection: Connection) -> None:
         """One stream from its first request to its end, whoever ends it."""
         if self._stopping:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the control plane is stopping")
-        if len(self._connections) >= self._max_streams:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._max_streams} streams are open; try later")
+        if len(self._connections) >= self._settings.max_streams:
+            open_now = f"{self._settings.max_streams} streams are open; try later"
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, open_now)
         self._connections.add(connection)
-        reader = asyncio.create_task(self._read(context, connection))
         try:
-            await self._write(context, connection)
+            await connection.run(context)
         finally:
-            reader.cancel()
             self._connections.discard(connection)
             self._closed(connection)
         if connection.failure is not None:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(connection.failure))
-
-    async def _read(self, context: _Context, connection: _Connection) -> None:
-        """Feed requests to the machine until the client ends the stream or breaks the protocol."""
-        try:
-            while isinstance(data := await context.read(), bytes):  # anything else is the end
-                self._receive(connection, data)
-                connection.wake.set()
-        except (RemoteError, CodecError) as failure:
-            connection.failure = failure
-        finally:
-            connection.end()
-
-    async def _write(self, context: _Context, connection: _Connection) -> None:
-        """Send what is due, one response at a time; requests that have arrived meanwhile are handled first."""
-        while not connection.ended:
-            connection.wake.clear()
-            response = connection.machine.poll(self._clock())
-            self._note(connection)
-            if response is None:
-                await connection.wake.wait()
-                continue
-            self._sent(connection, response)
-            await context.write(response.data)
-
-    def _receive(self, connection: _Connection, data: bytes) -> None:
-        machine = connection.machine
-        request, stranger = connection.decode(data), machine.node is None
-        if stranger and request.node is not None:
-            machine.publish(self._snapshots.get(request.node.id))
-            machine.lease(self._leases.get(request.node.id, {}))
-        notices = machine.receive(request, self._clock())
-        if stranger:
-            self._opened(connection)
-        self._note(connection, notices)
 
     async def _beat(self) -> None:
         """Wake the streams whose heartbeats are due."""
@@ -256,32 +179,40 @@ class XdsServer:
                 if connection.machine.wakes_at() <= now:
                     connection.wake.set()
 
-    # News
+    # What connections tell (connection.Host)
 
-    def _opened(self, connection: _Connection) -> None:
+    def now(self) -> float:
+        return self._clock()
+
+    def introduced(self, connection: Connection, request: SotwRequest | DeltaRequest) -> None:
+        if request.node is not None:
+            connection.machine.publish(self._snapshots.get(request.node.id))
+            connection.machine.lease(self._leases.get(request.node.id, {}))
+
+    def opened(self, connection: Connection) -> None:
         node = connection.machine.node
         if node is not None:
             self.status.opened(connection.machine, node)
             self._tell("connect", node.id, message=f"Envoy {node.user_agent_version}".strip())
 
-    def _closed(self, connection: _Connection) -> None:
-        node = connection.machine.node
-        if node is not None:
-            self.status.closed(connection.machine, node)
-            self._tell("disconnect", node.id, message=str(connection.failure or ""))
-
-    def _sent(self, connection: _Connection, response: Response) -> None:
+    def sent(self, connection: Connection, response: Response) -> None:
         self.status.count(response)
         node = connection.machine.node
         if node is not None and not response.heartbeat:
             self._tell("push", node.id, response.type_url, response.version, _content(response))
 
-    def _note(self, connection: _Connection, notices: Sequence[Notice] | None = None) -> None:
+    def noted(self, connection: Connection, notices: Sequence[Notice]) -> None:
         node = connection.machine.node
-        for notice in connection.machine.take_notices() if notices is None else notices:
+        for notice in notices:
             self.status.note(notice)
             if node is not None:
                 self._tell(notice.kind, node.id, notice.type_url, notice.version, notice.message)
+
+    def _closed(self, connection: Connection) -> None:
+        node = connection.machine.node
+        if node is not None:
+            self.status.closed(connection.machine, node)
+            self._tell("disconnect", node.id, message=str(connection.failure or ""))
 
     def _tell(self, kind: EventKind, node_id: str, type_url: str = "", version: str = "", message: str = "") -> None:
         """A listener that fails must not cost a proxy its stream."""
@@ -298,22 +229,12 @@ class XdsServer:
             ("grpc.so_reuseport", 0),
             ("grpc.server.max_pending_requests", _PENDING_REQUESTS),
             ("grpc.server.max_pending_requests_hard_limit", _PENDING_REQUESTS),
-            ("grpc.max_receive_message_length", self._max_message_bytes),
+            ("grpc.max_receive_message_length", self._settings.max_message_bytes),
             ("grpc.max_send_message_length", -1),
-            ("grpc.keepalive_time_ms", 30_000),
-            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.keepalive_time_ms", round(self._settings.keepalive_seconds * 1e3)),
+            ("grpc.keepalive_timeout_ms", round(self._settings.keepalive_timeout_seconds * 1e3)),
             ("grpc.http2.max_ping_strikes", 0),
         ]
-
-
-class _Handler(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its stubs only
-    """Our methods by path. Requests and responses stay bytes."""
-
-    def __init__(self, behaviors: Mapping[str, _Behavior]) -> None:
-        self._handlers = {path: grpc.stream_stream_rpc_method_handler(behavior) for path, behavior in behaviors.items()}
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
-        return self._handlers.get(handler_call_details.method)
 
 
 RuntimeLayerKey = int
