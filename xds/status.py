@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from xds.protocol.events import Node, Notice, Response
 from xds.protocol.stream import State, Stream, TypeState
 from xds.types import short_name
 
 EventKind = Literal["connect", "disconnect", "push", "ack", "nack", "refused"]
+EVENT_KINDS: frozenset[EventKind] = frozenset(get_args(EventKind))
 
 #: When two streams of one node tell different stories about a type, the worse one counts.
 _WORSE: tuple[State, ...] = ("SYNCED", "NOT-SENT", "STALE", "NACKED")

@@ -21,6 +21,10 @@ class DeltaStream(Stream):
         super().__init__(nonce_prefix, cache, type_url)
         self._started: set[str] = set()
 
+    def _merely_accepts(self, sub: Subscription, request: SotwRequest | DeltaRequest) -> bool:
+        changes = isinstance(request, DeltaRequest) and (request.subscribe or request.unsubscribe)
+        return not changes and request.error is None and sub.type_url in self._started
+
     def _take(self, sub: Subscription, request: SotwRequest | DeltaRequest, now: float) -> None:
         """A stale nonce answers nothing, but the changes that come with it count.
 

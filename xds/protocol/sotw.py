@@ -28,6 +28,10 @@ class SotwStream(Stream):
         self._offered: dict[str, Mapping[str, Resource]] = {}
         self._accepted: dict[str, Mapping[str, Resource]] = {}
 
+    def _merely_accepts(self, sub: Subscription, request: SotwRequest | DeltaRequest) -> bool:
+        known = isinstance(request, SotwRequest) and request.names == self._last_names.get(sub.type_url)
+        return known and request.error is None
+
     def _take(self, sub: Subscription, request: SotwRequest | DeltaRequest, now: float) -> None:
         """Requests with a stale nonce are ignored; an older stream's nonce on a new stream says nothing.
 

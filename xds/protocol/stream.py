@@ -48,7 +48,8 @@ class Stream(ABC):
     """The server's side of one xDS stream.
 
     ``nonce_prefix`` should be random: nonces of a dead server must not be taken for ours. ``type_url`` is given for
-    a service of a single type, whose requests may leave theirs out.
+    a service of a single type, whose requests may leave theirs out. ``idle``: nothing will be due before the next
+    call of receive, publish or lease, or the next heartbeat.
     """
 
     sotw = False
@@ -63,7 +64,12 @@ class Stream(ABC):
         self._nonce_prefix = nonce_prefix
         self._nonces = 0
         self._changed_assignments: set[str] = set()
-        self._notices: list[Notice] = []
+        self._additions_order: list[str] = []
+        self._removals_order: list[str] = []
+        self._waiting = False
+        self.idle = True
+        self._idle_since = 0.0
+        self.notices: list[Notice] = []
 
     # In
 
@@ -73,27 +79,37 @@ class Stream(ABC):
         type_url = request.type_url or self._type_url
         if not type_url or (self._type_url and type_url != self._type_url):
             raise RemoteError(f"type_url is {request.type_url!r}; expected {self._type_url or 'the URL of a type'}")
-        self._take(self._subscription(type_url), request, now)
+        sub = self._subscription(type_url)
+        if self._waiting or type_url == RUNTIME or not self._merely_accepts(sub, request):
+            self.idle = False
+        self._take(sub, request, now)
         return self.take_notices()
 
     def publish(self, snapshot: Snapshot | None) -> None:
         """Take what the node should have from now on; None while nothing is known about the node."""
         self.snapshot = snapshot
+        self.idle = False
 
     def lease(self, leases: Mapping[str, Lease]) -> None:
         """Take the runtime layers that should be alive from now on."""
         self.layers.want(leases)
+        self.idle = False
 
     def take_notices(self) -> list[Notice]:
         """What happened since the last call."""
-        notices, self._notices = self._notices, []
+        notices, self.notices = self.notices, []
         return notices
 
     # Out
 
     def poll(self, now: float) -> Response | None:
         """The next response that is due, or None. Additions in order, then runtime layers, then removals."""
-        return next(self._due(now), None)
+        if self.idle and self._idle_since <= now < self.wakes_at():  # the clock may jump back
+            return None
+        response = next(self._due(now), None)
+        if response is None:
+            self.idle, self._idle_since, self._waiting = True, now, self._owes_later()
+        return response
 
     def wakes_at(self) -> float:
         """When :meth:`poll` will have a heartbeat (seconds); infinity if none is scheduled."""
@@ -104,6 +120,10 @@ class Stream(ABC):
         return {url: self._state(sub, now) for url, sub in self.subscriptions.items()}
 
     # For the variants
+
+    @abstractmethod
+    def _merely_accepts(self, sub: Subscription, request: SotwRequest | DeltaRequest) -> bool:
+        """Whether the request says nothing but yes, or nothing that counts: it makes nothing due that did not wait."""
 
     @abstractmethod
     def _take(self, sub: Subscription, request: SotwRequest | DeltaRequest, now: float) -> None:
@@ -185,17 +205,24 @@ class Stream(ABC):
             if len(self.subscriptions) >= MAX_TYPES:
                 raise RemoteError(f"more than {MAX_TYPES} types on one stream; expected the types of xDS")
             self.subscriptions[type_url] = Subscription(type_url)
+            self._additions_order = ordering.in_order(self.subscriptions)
+            self._removals_order = ordering.removals_in_order(self.subscriptions)
         return self.subscriptions[type_url]
 
     def _due(self, now: float) -> Iterator[Response]:
-        for url in ordering.in_order(self.subscriptions):
+        for url in self._additions_order:
             response = self._due_layer(now) if url == RUNTIME else self._due_addition(self.subscriptions[url], now)
             if response is not None:
                 yield response
-        for url in ordering.removals_in_order(self.subscriptions):
+        for url in self._removals_order:
             response = self._due_removal(self.subscriptions[url], now)
             if response is not None:
                 yield response
+
+    def _owes_later(self) -> bool:
+        """Whether something waits for an answer of the client: what is in flight, or what must come first."""
+        subs = ((sub, self._current(sub)) for sub in self.subscriptions.values())
+        return any(current and (sub.additions(current) or sub.removals(current)) for sub, current in subs)
 
     def _due_addition(self, sub: Subscription, now: float) -> Response | None:
         current = self._current(sub)
@@ -219,7 +246,7 @@ class Stream(ABC):
         return self._removal(sub, current, gone, now)
 
     def _due_layer(self, now: float) -> Response | None:
-        self._notices.extend(self.layers.refusals())
+        self.notices.extend(self.layers.refusals())
         due = self.layers.due(now)
         if due is None:
             return None
@@ -259,9 +286,9 @@ class Stream(ABC):
     def _note_answer(self, type_url: str, version: str, error: str | None, *, quiet: bool = False) -> None:
         """Accepted heartbeats are no news; rejected ones are."""
         if error is not None:
-            self._notices.append(Notice("nack", type_url, version, error))
+            self.notices.append(Notice("nack", type_url, version, error))
         elif not quiet:
-            self._notices.append(Notice("ack", type_url, version))
+            self.notices.append(Notice("ack", type_url, version))
 
     def _state(self, sub: Subscription, now: float) -> TypeState:
         if sub.type_url == RUNTIME:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -31,7 +31,7 @@ from xds.server.connection import Connection, Decoder
 from xds.server.services import METHODS, Behavior, Context, Method, StreamHandler
 from xds.server.settings import Settings
 from xds.snapshot import ResourceSet, Snapshot
-from xds.status import EventKind, StatusBoard, XdsEvent
+from xds.status import EVENT_KINDS, EventKind, StatusBoard, XdsEvent
 from xds.types import short_name
 
 log = logging.getLogger(__name__)
@@ -45,19 +45,21 @@ _SLOWEST_LOOK, _FASTEST_LOOK = 0.25, 0.02
 class XdsServer:
     """Streams snapshots and leased runtime layers to nodes.
 
-    ``on_event`` hears of everything but heartbeats. ``clock`` (seconds) is the one on which leases' ``expires_at``
-    is measured.
+    ``on_event`` hears of everything but heartbeats, or only of ``kinds``: pushes and ACKs are many, and counted by
+    :attr:`status` anyway. ``clock`` (seconds) is the one on which leases' ``expires_at`` is measured.
     """
 
     def __init__(
         self,
         *,
         on_event: Callable[[XdsEvent], None] | None = None,
+        kinds: Collection[EventKind] = EVENT_KINDS,
         clock: Callable[[], float] = time.time,
         settings: Settings | None = None,
     ) -> None:
         self.status = StatusBoard(clock)
         self._on_event = on_event
+        self._kinds = frozenset(kinds) if on_event is not None else frozenset()
         self._clock = clock
         self._settings = settings or Settings()
         self._cache = ResponseCache()
@@ -123,7 +125,7 @@ class XdsServer:
             node = connection.machine.node
             if node is not None and node.id in checked:
                 connection.machine.lease(checked[node.id])
-                connection.wake.set()
+                connection.bell.ring()
 
     def _interned(self, snapshot: Snapshot) -> Snapshot:
         """Equal sets become the same set, so that a response is encoded once, and an equal one not compared."""
@@ -135,7 +137,7 @@ class XdsServer:
         snapshot = self._snapshots.get(node.id) if node else None
         if snapshot != connection.machine.snapshot:
             connection.machine.publish(snapshot)
-            connection.wake.set()
+            connection.bell.ring()
 
     def _look_more_often(self, leases: Any) -> None:
         """Several looks per heartbeat of the shortest lease."""
@@ -177,7 +179,7 @@ class XdsServer:
             now = self._clock()
             for connection in self._connections:
                 if connection.machine.wakes_at() <= now:
-                    connection.wake.set()
+                    connection.bell.ring()
 
     # What connections tell (connection.Host)
 
@@ -198,7 +200,7 @@ class XdsServer:
     def sent(self, connection: Connection, response: Response) -> None:
         self.status.count(response)
         node = connection.machine.node
-        if node is not None and not response.heartbeat:
+        if node is not None and not response.heartbeat and "push" in self._kinds:
             self._tell("push", node.id, response.type_url, response.version, _content(response))
 
     def noted(self, connection: Connection, notices: Sequence[Notice]) -> None:
@@ -216,7 +218,7 @@ class XdsServer:
 
     def _tell(self, kind: EventKind, node_id: str, type_url: str = "", version: str = "", message: str = "") -> None:
         """A listener that fails must not cost a proxy its stream."""
-        if self._on_event is None:
+        if self._on_event is None or kind not in self._kinds:
             return
         event = XdsEvent(kind, node_id, short_name(type_url) if type_url else "", version, message, self._clock())
         try:

@@ -1,0 +1,192 @@
+"""The xDS server under a load client: what one change costs, and how long it takes to reach the last stream.
+
+Run: ``python benchmarks/xds_server.py --port 18000 --clusters 100 [--per-node] [--nodes N]``. It is
+the production code path (protocol machines, ordering, status, events, metrics), fed with made-up clusters instead of a
+mesh, and is driven by a load client through lines on standard input:
+
+    bump | bumpall   change one cluster | every cluster; prints "bumped UNIXTIME VERSION" just before publishing
+    stat             prints "stat cpu_s=.. rss_mb=.. requests=.. nacks=.. last_request=UNIXTIME"
+    quit             exit (so does the end of standard input)
+
+The nodes are ``node-0`` to ``node-<N-1>``. With ``--per-node`` each has a snapshot of its own, and no two share their
+clusters: one cluster is the node's own. Without, all nodes share one snapshot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import datetime
+import gc
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+
+import psutil
+import uvloop
+from envoy_data_plane.envoy.config.cluster.v3 import (
+    CircuitBreakers,
+    CircuitBreakersThresholds,
+    Cluster,
+    ClusterDiscoveryType,
+    ClusterEdsClusterConfig,
+)
+from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints
+from envoy_data_plane.envoy.config.listener.v3 import Listener
+from envoy_data_plane.envoy.config.route.v3 import Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost
+
+from meshctl.server.metrics import Metrics
+from meshctl.server.watching import XdsWatch
+from xds.model import Address
+from xds.server import Settings, XdsServer
+from xds.snapshot import Resource, ResourceSet, Snapshot, resource, resource_set, snapshot
+from xds.status import XdsEvent
+from xds.translate.messages import ads, socket_address
+from xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
+
+HOST = "127.0.0.1"
+
+
+def cluster(name: str, max_requests: int) -> Resource:
+    """An EDS cluster whose threshold is what a change changes."""
+    thresholds = CircuitBreakersThresholds(
+        max_connections=1024, max_pending_requests=1024, max_requests=max_requests, max_retries=3
+    )
+    message = Cluster(
+        name=name,
+        type=ClusterDiscoveryType.EDS,
+        eds_cluster_config=ClusterEdsClusterConfig(eds_config=ads()),
+        connect_timeout=datetime.timedelta(seconds=1),
+        circuit_breakers=CircuitBreakers(thresholds=[thresholds]),
+    )
+    return resource(name, message)
+
+
+def assignment(name: str) -> Resource:
+    """Two endpoints."""
+    hosts = [LbEndpoint(endpoint=Endpoint(address=socket_address(Address(f"10.0.0.{host}", 8080)))) for host in (1, 2)]
+    message = ClusterLoadAssignment(cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=hosts)])
+    return resource(name, message)
+
+
+def route_configuration(targets: list[str]) -> Resource:
+    """One route per cluster."""
+    table = [Route(match=RouteMatch(prefix=f"/{name}/"), route=RouteAction(cluster=name)) for name in targets]
+    message = RouteConfiguration(name="routes-0", virtual_hosts=[VirtualHost(name="all", domains=["*"], routes=table)])
+    return resource("routes-0", message)
+
+
+@dataclass
+class Content:
+    """What is published: ``count`` clusters, for all nodes together or ``per_node``."""
+
+    count: int
+    per_node: bool
+    generation: int = 0
+    clusters: dict[str, Resource] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.clusters = {name: cluster(name, 1024) for name in self.names()}
+        listener = Listener(name="listener-0", address=socket_address(Address(HOST, 10000)))
+        self.rest = (
+            resource_set(ENDPOINT, [assignment(name) for name in self.names()]),
+            resource_set(LISTENER, [resource("listener-0", listener)]),
+            resource_set(ROUTE, [route_configuration(self.names())]),
+        )
+
+    def names(self) -> list[str]:
+        return [f"svc-{number}" for number in range(self.count)]
+
+    def change(self, names: list[str]) -> None:
+        self.generation += 1
+        self.clusters |= {name: cluster(name, 1024 + self.generation) for name in names}
+
+    def snapshots(self, node_ids: list[str]) -> Mapping[str, Snapshot]:
+        """By node id."""
+        if not self.per_node:
+            shared = snapshot(resource_set(CLUSTER, self.clusters.values()), *self.rest)
+            return dict.fromkeys(node_ids, shared)
+        return {node_id: snapshot(self._own(number), *self.rest) for number, node_id in enumerate(node_ids)}
+
+    def _own(self, number: int) -> ResourceSet:
+        """The last cluster is the node's own."""
+        name = f"svc-{self.count - 1}"
+        own = cluster(name, 2_000_000 + 1000 * number + self.generation)
+        return resource_set(CLUSTER, (self.clusters | {name: own}).values())
+
+
+class Watch:
+    """The application's own listener, and what the load client wants to know."""
+
+    def __init__(self) -> None:
+        self._watch = XdsWatch(Metrics())
+        self.answers = 0
+        self.last = 0.0
+
+    def __call__(self, event: XdsEvent) -> None:
+        self._watch.on_xds(event)
+        if event.kind in ("ack", "nack"):
+            self.answers += 1
+            self.last = event.time
+
+
+async def serve(options: argparse.Namespace) -> None:
+    content, watch = Content(options.clusters, options.per_node), Watch()
+    node_ids = [f"node-{number}" for number in range(options.nodes)]
+    server = XdsServer(on_event=watch, settings=Settings())
+    await server.start(HOST, options.port)
+    server.publish(content.snapshots(node_ids))
+    gc.collect()
+    gc.freeze()
+    say("ready")
+    async for command in commands():
+        if command == "stat":
+            say(stat(server, watch))
+        elif command in ("bump", "bumpall"):
+            content.change(content.names() if command == "bumpall" else content.names()[:1])
+            wanted = content.snapshots(node_ids)
+            say(f"bumped {time.time():.6f} {content.generation}")
+            server.publish(wanted)
+            say(f"done {time.time():.6f} {content.generation}")
+        elif command == "quit":
+            break
+    await server.stop(0)
+
+
+def stat(server: XdsServer, watch: Watch) -> str:
+    process = psutil.Process()
+    used = process.cpu_times()
+    figures = {
+        "cpu_s": used.user + used.system,
+        "rss_mb": process.memory_info().rss / 1e6,
+        "requests": watch.answers + server.status.connects,
+        "nacks": sum(server.status.nacks.values()),
+        "last_request": watch.last,
+    }
+    return "stat " + " ".join(f"{name}={value:.6f}" for name, value in figures.items())
+
+
+async def commands() -> AsyncIterator[str]:
+    """Lines of standard input, until it ends."""
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        yield line.decode().strip()
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=int, default=18000, help="listen on this port of the loopback address")
+    parser.add_argument("--clusters", type=int, default=100, help="how many clusters there are")
+    parser.add_argument("--nodes", type=int, default=3000, help="node-0 to node-<N-1> are known")
+    parser.add_argument("--per-node", action="store_true", help="a snapshot per node instead of one for all")
+    uvloop.run(serve(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
