@@ -236,32 +236,67 @@ class RouteAction(_message.Message):
     def __init__(self, cluster: _Optional[str] = ..., weighted_clusters: _Optional[_Union[RouteAction.WeightedCluster, _Mapping]] = ..., request_mirror_policies: _Optional[_Iterable[_Union[MirrorPolicy, _Mapping]]] = ...) -> None: ...
 
 class Listener(_message.Message):
-    __slots__ = ("filter_chains", "default_filter_chain")
+    __slots__ = ("filter_chains", "listener_filters", "default_filter_chain")
     class Filter(_message.Message):
-        __slots__ = ("typed_config",)
+        __slots__ = ("name", "typed_config", "config_discovery")
+        NAME_FIELD_NUMBER: _ClassVar[int]
         TYPED_CONFIG_FIELD_NUMBER: _ClassVar[int]
+        CONFIG_DISCOVERY_FIELD_NUMBER: _ClassVar[int]
+        name: str
         typed_config: Any
-        def __init__(self, typed_config: _Optional[_Union[Any, _Mapping]] = ...) -> None: ...
+        config_discovery: ExtensionConfigSource
+        def __init__(self, name: _Optional[str] = ..., typed_config: _Optional[_Union[Any, _Mapping]] = ..., config_discovery: _Optional[_Union[ExtensionConfigSource, _Mapping]] = ...) -> None: ...
     class FilterChain(_message.Message):
         __slots__ = ("filters",)
         FILTERS_FIELD_NUMBER: _ClassVar[int]
         filters: _containers.RepeatedCompositeFieldContainer[Listener.Filter]
         def __init__(self, filters: _Optional[_Iterable[_Union[Listener.Filter, _Mapping]]] = ...) -> None: ...
+    class ListenerFilter(_message.Message):
+        __slots__ = ("name", "config_discovery")
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        CONFIG_DISCOVERY_FIELD_NUMBER: _ClassVar[int]
+        name: str
+        config_discovery: ExtensionConfigSource
+        def __init__(self, name: _Optional[str] = ..., config_discovery: _Optional[_Union[ExtensionConfigSource, _Mapping]] = ...) -> None: ...
     FILTER_CHAINS_FIELD_NUMBER: _ClassVar[int]
+    LISTENER_FILTERS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_FILTER_CHAIN_FIELD_NUMBER: _ClassVar[int]
     filter_chains: _containers.RepeatedCompositeFieldContainer[Listener.FilterChain]
+    listener_filters: _containers.RepeatedCompositeFieldContainer[Listener.ListenerFilter]
     default_filter_chain: Listener.FilterChain
-    def __init__(self, filter_chains: _Optional[_Iterable[_Union[Listener.FilterChain, _Mapping]]] = ..., default_filter_chain: _Optional[_Union[Listener.FilterChain, _Mapping]] = ...) -> None: ...
+    def __init__(self, filter_chains: _Optional[_Iterable[_Union[Listener.FilterChain, _Mapping]]] = ..., listener_filters: _Optional[_Iterable[_Union[Listener.ListenerFilter, _Mapping]]] = ..., default_filter_chain: _Optional[_Union[Listener.FilterChain, _Mapping]] = ...) -> None: ...
 
 class HttpConnectionManager(_message.Message):
-    __slots__ = ("rds", "route_config")
+    __slots__ = ("rds", "route_config", "http_filters")
     class Rds(_message.Message):
         __slots__ = ("route_config_name",)
         ROUTE_CONFIG_NAME_FIELD_NUMBER: _ClassVar[int]
         route_config_name: str
         def __init__(self, route_config_name: _Optional[str] = ...) -> None: ...
+    class HttpFilter(_message.Message):
+        __slots__ = ("name", "config_discovery")
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        CONFIG_DISCOVERY_FIELD_NUMBER: _ClassVar[int]
+        name: str
+        config_discovery: ExtensionConfigSource
+        def __init__(self, name: _Optional[str] = ..., config_discovery: _Optional[_Union[ExtensionConfigSource, _Mapping]] = ...) -> None: ...
     RDS_FIELD_NUMBER: _ClassVar[int]
     ROUTE_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    HTTP_FILTERS_FIELD_NUMBER: _ClassVar[int]
     rds: HttpConnectionManager.Rds
     route_config: RouteConfiguration
-    def __init__(self, rds: _Optional[_Union[HttpConnectionManager.Rds, _Mapping]] = ..., route_config: _Optional[_Union[RouteConfiguration, _Mapping]] = ...) -> None: ...
+    http_filters: _containers.RepeatedCompositeFieldContainer[HttpConnectionManager.HttpFilter]
+    def __init__(self, rds: _Optional[_Union[HttpConnectionManager.Rds, _Mapping]] = ..., route_config: _Optional[_Union[RouteConfiguration, _Mapping]] = ..., http_filters: _Optional[_Iterable[_Union[HttpConnectionManager.HttpFilter, _Mapping]]] = ...) -> None: ...
+
+class ExtensionConfigSource(_message.Message):
+    __slots__ = ("config_source", "default_config")
+    class ConfigSource(_message.Message):
+        __slots__ = ("ads",)
+        ADS_FIELD_NUMBER: _ClassVar[int]
+        ads: Any
+        def __init__(self, ads: _Optional[_Union[Any, _Mapping]] = ...) -> None: ...
+    CONFIG_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    config_source: ExtensionConfigSource.ConfigSource
+    default_config: Any
+    def __init__(self, config_source: _Optional[_Union[ExtensionConfigSource.ConfigSource, _Mapping]] = ..., default_config: _Optional[_Union[Any, _Mapping]] = ...) -> None: ...

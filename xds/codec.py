@@ -9,7 +9,8 @@ people, :mod:`xds._json` shows a resource as JSON.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from betterproto2 import Message
 from envoy_data_plane.message_pool import default_message_pool
@@ -28,6 +29,7 @@ __all__ = [
     "decode_delta_request",
     "decode_sotw_request",
     "delta_response",
+    "discovered",
     "encode",
     "nonce_field",
     "references",
@@ -41,6 +43,14 @@ _EDS = 3  # envoy.config.cluster.v3.Cluster.DiscoveryType
 _HTTP = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
 _M = TypeVar("_M", bound=WireMessage)
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """An extension that a listener has configured by ECDS: whether it has a default, and whether it asks on ADS."""
+
+    has_default: bool
+    by_ads: bool
 
 
 def type_url(message: Message) -> str:
@@ -107,6 +117,16 @@ def sotw_response(url: str, version: str, items: Iterable[Item]) -> bytes:
     """A DiscoveryResponse without its nonce. A resource with a TTL travels inside a ``Resource``."""
     resources = [_any(RESOURCE, _resource(i).SerializeToString()) if i.ttl else _any(url, i.body or b"") for i in items]
     return wire.DiscoveryResponse(version_info=version, resources=resources, type_url=url).SerializeToString()
+
+
+def sotw_part(url: str, body: bytes) -> bytes:
+    """One resource's share of a DiscoveryResponse; shares concatenate."""
+    return wire.DiscoveryResponse(resources=[_any(url, body)]).SerializeToString()
+
+
+def delta_part(url: str, name: str, version: str, body: bytes) -> bytes:
+    """One resource's share of a DeltaDiscoveryResponse; shares concatenate."""
+    return wire.DeltaDiscoveryResponse(resources=[_resource(Item(url, name, version, body))]).SerializeToString()
 
 
 def delta_response(url: str, version: str, items: Iterable[Item], removed: Iterable[str] = ()) -> bytes:
@@ -205,6 +225,34 @@ def _listener_references(listener: wire.Listener) -> Iterator[tuple[str, str]]:
         for one in chain.filters:
             if one.typed_config.type_url == _HTTP:
                 yield from _http_references(_parse(wire.HttpConnectionManager, one.typed_config.value))
+
+
+def discovered(url: str, body: bytes) -> Mapping[str, Discovered]:
+    """Extensions whose configuration an encoded listener leaves to ECDS, by the name that it asks for.
+
+    A name that several filters share has a default only if each of them has one.
+    """
+    found: dict[str, Discovered] = {}
+    for name, source in _discovering(_parse(wire.Listener, body)) if url == LISTENER else ():
+        one = Discovered(source.HasField("default_config"), source.config_source.HasField("ads"))
+        known = found.get(name, one)
+        found[name] = Discovered(one.has_default and known.has_default, one.by_ads or known.by_ads)
+    return found
+
+
+def _discovering(listener: wire.Listener) -> Iterator[tuple[str, wire.ExtensionConfigSource]]:
+    for chain in (*listener.filter_chains, listener.default_filter_chain):
+        for one in chain.filters:
+            if one.typed_config.type_url == _HTTP:
+                http = _parse(wire.HttpConnectionManager, one.typed_config.value)
+                yield from _sources(http.http_filters)
+        yield from _sources(chain.filters)
+    yield from _sources(listener.listener_filters)
+
+
+def _sources(filters: Iterable[Any]) -> Iterator[tuple[str, wire.ExtensionConfigSource]]:
+    """Filters of whatever kind: each has a name and may have a source."""
+    return ((one.name, one.config_discovery) for one in filters if one.HasField("config_discovery"))
 
 
 def _http_references(http: wire.HttpConnectionManager) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ ENDPOINT = PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"
 LISTENER = PREFIX + "envoy.config.listener.v3.Listener"
 ROUTE = PREFIX + "envoy.config.route.v3.RouteConfiguration"
 RUNTIME = PREFIX + "envoy.service.runtime.v3.Runtime"
+EXTENSION_CONFIG = PREFIX + "envoy.config.core.v3.TypedExtensionConfig"
 
 #: The envelope that carries a resource with its TTL.
 RESOURCE = PREFIX + "envoy.service.discovery.v3.Resource"
@@ -24,7 +25,7 @@ RESOURCE = PREFIX + "envoy.service.discovery.v3.Resource"
 ORDER = (CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME)
 
 SHORT_NAMES: Mapping[str, str] = MappingProxyType(
-    {CLUSTER: "cds", ENDPOINT: "eds", LISTENER: "lds", ROUTE: "rds", RUNTIME: "rtds"}
+    {CLUSTER: "cds", ENDPOINT: "eds", LISTENER: "lds", ROUTE: "rds", RUNTIME: "rtds", EXTENSION_CONFIG: "ecds"}
 )
 
 #: Types whose state-of-the-world response is the whole truth: absence deletes.
