@@ -1,19 +1,18 @@
 """Encode a response once for all streams: everything but its nonce.
 
 A response body depends on the set of the group and on the names in it, not on the stream; streams append their own
-nonce, because protobuf fields concatenate (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
+nonce, because protobuf fields concatenate (https://protobuf.dev/programming-guides/encoding/#last-one-wins). For the
+same reason a body is no more than its resources' own bytes, joined: each is encoded once for all sets that hold it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from weakref import WeakKeyDictionary
 
 from xds import codec
-from xds.protocol.events import Item
 from xds.snapshot import Resource, ResourceSet
 
-_Key = tuple[object, ...]
+_WHOLE = "the whole set"
 
 
 class ResponseCache:
@@ -23,26 +22,26 @@ class ResponseCache:
     """
 
     def __init__(self, per_set: int = 256) -> None:
-        self._bodies: WeakKeyDictionary[ResourceSet, dict[_Key, bytes]] = WeakKeyDictionary()
         self._per_set = per_set
         self.encoded = 0
 
+    def whole(self, one_set: ResourceSet) -> bytes:
+        """The body of a state-of-the-world response with all resources of a set."""
+        resources = one_set.resources
+        return self._once(one_set, _WHOLE, lambda: _sotw(one_set.type_url, one_set.version, resources.values()))
+
     def sotw(self, one_set: ResourceSet, version: str, resources: Sequence[Resource]) -> bytes:
-        """The body of a state-of-the-world response."""
-        key = ("sotw", version, _content(resources))
-        return self._once(one_set, key, lambda: codec.sotw_response(one_set.type_url, version, items(resources)))
+        """The body of a state-of-the-world response with some resources, of this set or of an earlier one."""
+        key = (version, _content(resources))
+        return self._once(one_set, key, lambda: _sotw(one_set.type_url, version, resources))
 
     def delta(self, one_set: ResourceSet, resources: Sequence[Resource], removed: Sequence[str]) -> bytes:
         """The body of a delta response."""
         key = ("delta", _content(resources), tuple(removed))
-        return self._once(
-            one_set,
-            key,
-            lambda: codec.delta_response(one_set.type_url, one_set.version, items(resources), removed),
-        )
+        return self._once(one_set, key, lambda: _delta(one_set, resources, removed))
 
-    def _once(self, one_set: ResourceSet, key: _Key, encode: Callable[[], bytes]) -> bytes:
-        bodies = self._bodies.setdefault(one_set, {})
+    def _once(self, one_set: ResourceSet, key: object, encode: Callable[[], bytes]) -> bytes:
+        bodies = one_set.bodies
         body = bodies.get(key)
         if body is None:
             body = encode()
@@ -52,10 +51,14 @@ class ResponseCache:
         return body
 
 
-def items(resources: Iterable[Resource]) -> list[Item]:
-    """Resources as parts of a response, without a lease."""
-    return [Item(one.type_url, one.name, one.version, one.body) for one in resources]
+def _sotw(type_url: str, version: str, resources: Iterable[Resource]) -> bytes:
+    return codec.sotw_response(type_url, version, ()) + b"".join([one.sotw_part for one in resources])
+
+
+def _delta(one_set: ResourceSet, resources: Iterable[Resource], removed: Iterable[str]) -> bytes:
+    envelope = codec.delta_response(one_set.type_url, one_set.version, (), removed)
+    return envelope + b"".join([one.delta_part for one in resources])
 
 
 def _content(resources: Sequence[Resource]) -> tuple[tuple[str, str], ...]:
-    return tuple((one.name, one.version) for one in resources)
+    return tuple([(one.name, one.version) for one in resources])

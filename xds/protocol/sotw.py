@@ -99,7 +99,8 @@ class SotwStream(Stream):
         sent = versions_of(content.values()) if content is not current.resources else current.versions
         # Who reconnects with the version of an unfinished change has not seen its removals.
         version = combined_version(sent.items()) if kept else current.version
-        body = self.cache.sotw(current, version, list(content.values()))
+        whole = content is current.resources
+        body = self.cache.whole(current) if whole else self.cache.sotw(current, version, list(content.values()))
         self._offered[sub.type_url] = content
         gone = sorted(sub.held.keys() - sent.keys())
         return self._send(sub, current, body, sent=sent, removed=gone, now=now)
