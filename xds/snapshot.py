@@ -113,20 +113,20 @@ class ResourceSet:
         if misplaced is not None:
             raise _misplaced(misplaced, self.type_url)
         resources = cast(dict[str, Resource], self.resources) | fresh  # a copy, at the speed of dict
-        gone = [resources.pop(name) for name in frozenset(removed) if name in resources]
-        return self._derived(MappingProxyType(resources), fresh, gone)
+        gone = frozenset(removed)
+        for name in gone:
+            resources.pop(name, None)
+        return self._derived(MappingProxyType(resources), fresh.keys() | gone)
 
-    def _derived(
-        self, resources: Mapping[str, Resource], fresh: Mapping[str, Resource], gone: Iterable[Resource]
-    ) -> ResourceSet:
-        made = ResourceSet(self.type_url, resources)
-        before = [self.resources[name] for name in fresh if name in self.resources]
-        kept = [one for name, one in fresh.items() if name in resources]
-        outgoing = {one.name: one for one in (*before, *(one for one in gone if one.name in self.resources))}
-        total = self._fingerprint + sum(one.fingerprint for one in kept)
-        total -= sum(one.fingerprint for one in outgoing.values())
+    def _derived(self, resources: Mapping[str, Resource], touched: Iterable[str]) -> ResourceSet:
+        made, total, changed = ResourceSet(self.type_url, resources), self._fingerprint, set()
+        for name in touched:
+            before, after = self.resources.get(name), resources.get(name)
+            total += (after.fingerprint if after else 0) - (before.fingerprint if before else 0)
+            if after is not None and (before is None or before.version != after.version):
+                changed.add(name)
         made.__dict__["_fingerprint"] = total % _MODULUS
-        made._changes[self] = frozenset(one.name for one in kept if self.versions.get(one.name) != one.version)
+        made._changes[self] = frozenset(changed)
         return made
 
     @cached_property
