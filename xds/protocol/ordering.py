@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from xds.protocol.subscription import Subscription
-from xds.snapshot import Resource, ResourceSet
+from xds.snapshot import Resource, ResourceSet, Snapshot
 from xds.types import CLUSTER, ENDPOINT, LISTENER, ORDER, ROUTE
 
 #: Removals come last, from what refers to what is referred to. A type's removals wait until these types are settled.
@@ -34,11 +34,41 @@ def holds_back(route: Resource, routes: Subscription, clusters: Subscription | N
     """Whether a route configuration must wait for clusters that it names.
 
     It waits while this stream has not accepted one of them. A client that subscribes to no clusters here, or whose
-    clusters are not ours (they come from its bootstrap), is not waited for. Where the clusters were *rejected*, a
-    client that has the route configuration in an older version keeps that; one that has none gets the new one,
-    because routes to most clusters are better than no routes at all.
+    clusters are not ours (they come from its bootstrap), is not waited for; nor is one that asks for clusters by name,
+    as gRPC does, about a cluster that it did not ask for: it learns the name from this very route configuration.
+    Where the clusters were *rejected*, a client that has the route configuration in an older version keeps that; one
+    that has none gets the new one, because routes to most clusters are better than no routes at all.
     """
     if clusters is None or known is None:
         return False
     unconfirmed = (route.clusters & known.resources.keys()) - clusters.confirmed
+    if not clusters.wildcard:
+        unconfirmed &= clusters.names
     return bool(unconfirmed) and not (clusters.rejected and route.name not in routes.held)
+
+
+def served(routes: Subscription | None, clusters: Subscription, endpoints: Subscription | None, now: Snapshot) -> bool:
+    """Whether the client has what its routes lead to: their clusters, and those clusters' endpoints.
+
+    A wildcard client had it before it got the routes. One that asks for clusters by name asks after it got them, and
+    goes on using the old cluster until the answers are there: until then that must not be removed. (When it no
+    longer uses the old one it unsubscribes by itself.)
+    """
+    if clusters.wildcard or routes is None:
+        return True
+    for name in routes.confirmed:
+        route = now.find(ROUTE, name)
+        for cluster in route.clusters if route else ():
+            one = now.find(CLUSTER, cluster)
+            if one is not None and not _has(one, clusters, endpoints, now):
+                return False
+    return True
+
+
+def _has(cluster: Resource, clusters: Subscription, endpoints: Subscription | None, now: Snapshot) -> bool:
+    if cluster.name not in clusters.confirmed:
+        return False
+    assignment = cluster.assignment
+    if assignment is None or endpoints is None or now.find(ENDPOINT, assignment) is None:
+        return True
+    return assignment in endpoints.confirmed

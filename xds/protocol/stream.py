@@ -243,6 +243,8 @@ class Stream(ABC):
         gone = sub.removals(current)
         if not gone or not all(self._settled(url) for url in ordering.REMOVE_AFTER.get(sub.type_url, ())):
             return None
+        if sub.type_url == CLUSTER and not self._routes_are_served(sub):
+            return None
         return self._removal(sub, current, gone, now)
 
     def _due_layer(self, now: float) -> Response | None:
@@ -266,6 +268,10 @@ class Stream(ABC):
             return False
         known = self.snapshot.get(CLUSTER) if self.snapshot else None
         return ordering.holds_back(one, sub, self.subscriptions.get(CLUSTER), known)
+
+    def _routes_are_served(self, clusters: Subscription) -> bool:
+        routes, endpoints = self.subscriptions.get(ROUTE), self.subscriptions.get(ENDPOINT)
+        return self.snapshot is None or ordering.served(routes, clusters, endpoints, self.snapshot)
 
     def _settled(self, type_url: str) -> bool:
         """The client has everything of this type, and nothing more."""
