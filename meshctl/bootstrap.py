@@ -93,6 +93,27 @@ def document(role: Role, node: Node) -> Document:
     return filled
 
 
+def offline(role: Role, node: Node, folder: str) -> Document:
+    """The bootstrap of ``node`` that reads everything from files below ``folder`` (see :mod:`xds.export`).
+
+    There is no control plane: nobody receives statistics, and runtime layers hold what their files say.
+    """
+    filled = document(role, node)
+    del filled["stats_sinks"], filled["stats_flush_interval"]
+    filled["static_resources"]["clusters"] = [
+        each for each in filled["static_resources"]["clusters"] if each["name"] != "xds_cluster"
+    ]
+    filled["dynamic_resources"] = {f"{kind}_config": _file(folder, f"{kind}.json") for kind in ("cds", "lds")}
+    for layer in filled["layered_runtime"]["layers"]:
+        if "rtds_layer" in layer:
+            layer["rtds_layer"]["rtds_config"] = _file(folder, f"rtds/{layer['name']}.json")
+    return filled
+
+
+def _file(folder: str, name: str) -> Document:
+    return {"path_config_source": {"path": f"{folder}/{name}"}, "resource_api_version": "V3"}
+
+
 def _socket_address(address: HostPort) -> Document:
     return {"socket_address": {"address": address.host, "port_value": address.port}}
 

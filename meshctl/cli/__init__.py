@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, Lazy] = {
     "serve": Lazy("meshctl.cli.serve", "serve", "Run the control plane."),
     "service": Lazy("meshctl.cli.service", "service", "Inspect the services of the mesh."),
     "status": Lazy("meshctl.cli.status", "status", "Show the state of the control plane."),
+    "translate": Lazy("meshctl.cli.translate", "translate", "Print what every Envoy would be told."),
 }
 
 

@@ -21,9 +21,9 @@ from aiohttp import web
 from watchfiles import awatch
 
 from meshctl import config as config_module
-from meshctl.actuators.processes import ProcessPlatform
 from meshctl.actuators.xds import XdsPublisher
 from meshctl.config import MeshConfig
+from meshctl.control import platforms
 from meshctl.control.arms import Arms
 from meshctl.control.forecasts import Forecasts
 from meshctl.control.journal import Journal
@@ -36,7 +36,6 @@ from meshctl.server.health import Health
 from meshctl.server.metrics import Metrics
 from meshctl.server.progress import Progress
 from meshctl.server.watching import XdsWatch
-from meshctl.sources.dns import DnsPlatform
 from meshctl.sources.otlp import OtlpReceiver
 from meshctl.sources.traffic import Traffic
 from xds.errors import PortInUse
@@ -235,7 +234,7 @@ def _build(file: Path, config: MeshConfig, state: Path, dry_run: bool) -> Contro
     journal = Journal(database, time.time, watch.on_journal)
     xds = XdsServer(on_event=watch.on_xds)
     publisher = XdsPublisher(xds)
-    platform = _platform(config)
+    platform = platforms.platform(config)
     forecasts = Forecasts(config, database, journal, config.forecast.cache_dir or state / "models")
     traffic = Traffic()
     loop = Loop(
@@ -269,12 +268,6 @@ def _build(file: Path, config: MeshConfig, state: Path, dry_run: bool) -> Contro
     loop.on_tick = plane.measure
     watch.journal = journal
     return plane
-
-
-def _platform(config: MeshConfig) -> Platform:
-    if config.platform.kind == "processes":
-        return ProcessPlatform(config.platform.url, config.platform.token_file)
-    return DnsPlatform(config)
 
 
 async def _start_xds(plane: ControlPlane) -> int:
