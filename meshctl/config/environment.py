@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from meshctl.config.document import DocumentError, Path, parse
 from meshctl.config.problems import section_keys, suggestion, takes_names
 from meshctl.errors import UsageError
+from xds.document import DocumentError, Path, parse
 
 PREFIX = "MESHCTL_"
 _SEPARATOR = "__"

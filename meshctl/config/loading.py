@@ -11,11 +11,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from meshctl.config.checks import check
-from meshctl.config.document import Document, DocumentError, Path, parse
 from meshctl.config.environment import Override, apply, from_environment, from_flags
 from meshctl.config.model import MeshConfig
 from meshctl.config.problems import Problem, dotted, from_pydantic
 from meshctl.errors import MeshConfigError
+from xds.document import Document, DocumentError, Path, parse
 
 
 @dataclass(frozen=True, slots=True)

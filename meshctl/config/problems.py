@@ -13,9 +13,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from meshctl.config.document import Path
 from meshctl.config.model import MeshConfig
 from meshctl.config.scalars import show
+from xds.document import Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from meshctl.config.document import parse
+from xds.document import parse
 
 from . import traces
 from .commands import HOST

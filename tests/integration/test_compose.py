@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from meshctl import config
-from meshctl.config.document import parse
+from xds.document import parse
 from meshctl.demo.commands import envoy_binary
 from tests.support.hosts import Hosts
 from tests.support.running import wait_for

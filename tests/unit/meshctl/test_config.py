@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from meshctl.cli.config import config as config_command
 from meshctl.config import MeshConfig, MeshConfigError, load, resolved, schema
-from meshctl.config.document import DocumentError, parse, scalar
 from meshctl.config.scalars import format_duration, parse_duration
 from meshctl.errors import UsageError
+from xds.document import DocumentError, parse, scalar
 
 ROOT = Path(__file__).resolve().parents[3]
 GOOD = """\

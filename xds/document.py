@@ -16,7 +16,7 @@ import yaml
 #: A place in a document: keys and indices from the root.
 Path = tuple[str | int, ...]
 
-_DEPTH = 32
+_DEPTH = 64
 _NODES = 100_000
 _CONSTANTS = {"": None, "~": None, "null": None, "true": True, "false": False}
 _INTEGER = re.compile(r"[-+]?[0-9]+")
@@ -24,7 +24,7 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
 class DocumentError(Exception):
-    """Not YAML that a mesh file may hold; ``line`` and ``column`` count from 1."""
+    """Not YAML, or YAML that no configuration needs; ``line`` and ``column`` count from 1."""
 
     def __init__(self, message: str, line: int, column: int) -> None:
         super().__init__(message)
@@ -47,7 +47,9 @@ class Document:
 
 
 def parse(text: str) -> Document:
-    """Read one YAML document. Raises DocumentError for syntax errors, aliases that explode and unusable keys."""
+    """Read one YAML document (JSON is YAML too). Raises DocumentError for syntax errors, aliases that explode and
+    unusable keys.
+    """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -87,7 +89,7 @@ class _Reader:
     def read(self, node: yaml.Node, path: Path) -> Any:
         self._nodes += 1
         if len(path) > _DEPTH or self._nodes > _NODES:
-            raise _at(node, "nested too deeply or repeated too often; a mesh file needs neither")
+            raise _at(node, "nested too deeply or repeated too often; no configuration needs that")
         self.lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
