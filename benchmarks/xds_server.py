@@ -4,7 +4,7 @@ Run: ``python benchmarks/xds_server.py --port 18000 --clusters 100 [--per-node] 
 the production code path (protocol machines, ordering, status, events, metrics), fed with made-up clusters instead of a
 mesh, and is driven by a load client through lines on standard input:
 
-    bump | bumpall   change one cluster | every cluster; prints "bumped UNIXTIME VERSION" just before publishing
+    bump | bumpall   change one cluster | all but one; prints "bumped UNIXTIME VERSION" just before publishing
     stat             prints "stat cpu_s=.. rss_mb=.. requests=.. nacks=.. last_request=UNIXTIME"
     quit             exit (so does the end of standard input)
 
@@ -21,7 +21,7 @@ import gc
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import psutil
 import uvloop
@@ -84,36 +84,38 @@ class Content:
     count: int
     per_node: bool
     generation: int = 0
-    clusters: dict[str, Resource] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.clusters = {name: cluster(name, 1024) for name in self.names()}
+        names = self.names()
+        self._clusters = resource_set(CLUSTER, [cluster(name, 1024) for name in names])
+        self._own: dict[str, ResourceSet] = {}
         listener = Listener(name="listener-0", address=socket_address(Address(HOST, 10000)))
-        self.rest = (
-            resource_set(ENDPOINT, [assignment(name) for name in self.names()]),
+        self._rest = (
+            resource_set(ENDPOINT, [assignment(name) for name in names]),
             resource_set(LISTENER, [resource("listener-0", listener)]),
-            resource_set(ROUTE, [route_configuration(self.names())]),
+            resource_set(ROUTE, [route_configuration(names)]),
         )
 
     def names(self) -> list[str]:
         return [f"svc-{number}" for number in range(self.count)]
 
     def change(self, names: list[str]) -> None:
+        """Give these clusters another threshold, everywhere."""
         self.generation += 1
-        self.clusters |= {name: cluster(name, 1024 + self.generation) for name in names}
+        changed = [cluster(name, 1024 + self.generation) for name in names]
+        self._clusters = self._clusters.replacing(changed)
+        self._own = {node_id: one.replacing(changed) for node_id, one in self._own.items()}
 
     def snapshots(self, node_ids: list[str]) -> Mapping[str, Snapshot]:
         """By node id."""
         if not self.per_node:
-            shared = snapshot(resource_set(CLUSTER, self.clusters.values()), *self.rest)
-            return dict.fromkeys(node_ids, shared)
-        return {node_id: snapshot(self._own(number), *self.rest) for number, node_id in enumerate(node_ids)}
+            return dict.fromkeys(node_ids, snapshot(self._clusters, *self._rest))
+        self._own = self._own or {node_id: self._differing(number) for number, node_id in enumerate(node_ids)}
+        return {node_id: snapshot(self._own[node_id], *self._rest) for node_id in node_ids}
 
-    def _own(self, number: int) -> ResourceSet:
+    def _differing(self, number: int) -> ResourceSet:
         """The last cluster is the node's own."""
-        name = f"svc-{self.count - 1}"
-        own = cluster(name, 2_000_000 + 1000 * number + self.generation)
-        return resource_set(CLUSTER, (self.clusters | {name: own}).values())
+        return self._clusters.replacing([cluster(self.names()[-1], 2_000_000 + number)])
 
 
 class Watch:
@@ -144,7 +146,7 @@ async def serve(options: argparse.Namespace) -> None:
         if command == "stat":
             say(stat(server, watch))
         elif command in ("bump", "bumpall"):
-            content.change(content.names() if command == "bumpall" else content.names()[:1])
+            content.change(content.names()[:-1] if command == "bumpall" else content.names()[:1])
             wanted = content.snapshots(node_ids)
             say(f"bumped {time.time():.6f} {content.generation}")
             server.publish(wanted)

@@ -1,17 +1,18 @@
 """The compiled walk over betterproto's field metadata: a message of envoy-data-plane to its wire bytes.
 
 ``bytes(message)`` validates every nested level again, 1,000 us for a small cluster. Here each message class is
-compiled once into a list of (attribute, writer) pairs; afterwards encoding is that list and nothing else. The
-result equals ``bytes(message)``, with one difference that makes it deterministic: map entries are written in
+compiled once: all its attributes are fetched at once, what is unset is passed over, and the rest goes to one writer per
+field. The result equals ``bytes(message)``, with one difference that makes it deterministic: map entries are written in
 the order of their keys. https://protobuf.dev/programming-guides/encoding/
 """
 
 from __future__ import annotations
 
 import dataclasses
+import operator
 import struct
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from betterproto2 import FieldMetadata, Message
@@ -28,6 +29,8 @@ _FIXED_FORMATS = {
     "fixed32": (_FIXED32, "<I"),
     "sfixed32": (_FIXED32, "<i"),
 }
+#: Integers below this are looked up: tags, most lengths, most thresholds.
+_SMALL = 4096
 _VARINTS = frozenset({"enum", "bool", "int32", "int64", "uint32", "uint64", "sint32", "sint64"})
 
 
@@ -37,9 +40,9 @@ def encode(message: Message) -> bytes:
     Values are not validated again: messages were when they were built.
     """
     chunks: list[bytes] = []
-    for name, writer in _plan(type(message)):
-        value = getattr(message, name)
-        if value is not None:
+    fetch, fields = _plan(type(message))
+    for value, (present, writer) in zip(fetch(message), fields, strict=True):
+        if value is not None and (present or value):
             writer(value, chunks)
     chunks.append(message._unknown_fields)
     return b"".join(chunks)
@@ -47,6 +50,10 @@ def encode(message: Message) -> bytes:
 
 def varint(value: int) -> bytes:
     """An unsigned or (as 64 bits in two's complement) negative integer, seven bits a byte, lowest first."""
+    return _SMALL_VARINTS[value] if 0 <= value < _SMALL else _long_varint(value)
+
+
+def _long_varint(value: int) -> bytes:
     if value < 0:
         value += 1 << 64
     output = bytearray()
@@ -57,40 +64,41 @@ def varint(value: int) -> bytes:
     return bytes(output)
 
 
+_SMALL_VARINTS = tuple(map(_long_varint, range(_SMALL)))
+
+
 @cache
-def _plan(message_type: type[Message]) -> tuple[tuple[str, Writer], ...]:
-    """Attribute names and writers in declaration order, which is also the order of ``bytes(message)``."""
+def _plan(message_type: type[Message]) -> tuple[Callable[[Message], tuple[Any, ...]], tuple[tuple[bool, Writer], ...]]:
+    """What fetches all attributes, and for each whether presence is explicit, and its writer; in declaration order,
+    which is also the order of ``bytes(message)``."""
     fields = dataclasses.fields(message_type)  # type: ignore[arg-type]  # every generated message is a dataclass
-    return tuple((field.name, _writer(FieldMetadata.get(field), field)) for field in fields)
+    metas = [FieldMetadata.get(field) for field in fields]
+    writers = tuple((_explicit(meta), _writer(meta)) for meta in metas)
+    return _fetcher([field.name for field in fields]), writers
 
 
-def _writer(meta: FieldMetadata, field: dataclasses.Field[Any]) -> Writer:
+def _fetcher(names: list[str]) -> Callable[[Message], tuple[Any, ...]]:
+    """``attrgetter`` gives a tuple for two names or more only."""
+    if len(names) > 1:
+        return operator.attrgetter(*names)
+    return lambda message: tuple(getattr(message, name) for name in names)
+
+
+def _explicit(meta: FieldMetadata) -> bool:
+    """Whether a zero is written too: where presence is explicit, only None means unset. Elsewhere the default is not
+    written, and in proto3 every default is false."""
+    return meta.map_meta is None and not meta.repeated and bool(meta.optional or meta.group)
+
+
+def _writer(meta: FieldMetadata) -> Writer:
     if meta.map_meta is not None:
         return _map_writer(meta.number, *meta.map_meta)
     if meta.repeated:
         return _packed_writer(meta) if _packs(meta) else _repeated_writer(meta)
-    if meta.optional or meta.group:
-        return _present_writer(meta)
-    return _plain_writer(meta, field)
-
-
-def _present_writer(meta: FieldMetadata) -> Writer:
-    """Explicit presence: whatever is not None is written, zero too."""
     framed = _framed(meta.number, meta)
 
     def write(value: Any, chunks: list[bytes]) -> None:
         chunks.append(framed(value))
-
-    return write
-
-
-def _plain_writer(meta: FieldMetadata, field: dataclasses.Field[Any]) -> Writer:
-    """Implicit presence: the default is not written (nor -0.0, which equals it)."""
-    framed, default = _framed(meta.number, meta), _default(field)
-
-    def write(value: Any, chunks: list[bytes]) -> None:
-        if value != default:
-            chunks.append(framed(value))
 
     return write
 
@@ -108,9 +116,8 @@ def _packed_writer(meta: FieldMetadata) -> Writer:
     payload, tag = _payload(meta), varint(meta.number << 3 | _LENGTH)
 
     def write(values: Any, chunks: list[bytes]) -> None:
-        if values:
-            body = b"".join(map(payload, values))
-            chunks.append(tag + varint(len(body)) + body)
+        body = b"".join(map(payload, values))
+        chunks.append(tag + varint(len(body)) + body)
 
     return write
 
@@ -160,7 +167,19 @@ def _message_payload(meta: FieldMetadata) -> Payload:
     if meta.unwrap is None:
         return encode
     wrapper: Any = meta.unwrap()
-    return lambda value: encode(wrapper.from_wrapped(value))
+    names = [field.name for field in dataclasses.fields(wrapper)]
+    return _wrapper_payload(wrapper) if names == ["value"] else _converted_payload(wrapper)
+
+
+def _wrapper_payload(wrapper: Any) -> Payload:
+    """A wrapper of a scalar: its one field, unless it holds the default."""
+    framed = _framed(1, FieldMetadata.get(dataclasses.fields(wrapper)[0]))
+    return lambda value: framed(value) if value else b""
+
+
+def _converted_payload(wrapper: Any) -> Payload:
+    """Durations and times: few values, each used often."""
+    return lru_cache(maxsize=1024)(lambda value: encode(wrapper.from_wrapped(value)))
 
 
 def _wire_type(kind: str) -> int:
@@ -171,8 +190,3 @@ def _wire_type(kind: str) -> int:
 
 def _packs(meta: FieldMetadata) -> bool:
     return meta.proto_type in _FIXED_FORMATS or meta.proto_type in _VARINTS
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    factory = field.default_factory
-    return None if factory is dataclasses.MISSING else factory()
