@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import cast
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from betterproto2 import Message
 
 from xds import codec
 from xds.errors import SnapshotError
-from xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, short_name
+from xds.types import CLUSTER, ENDPOINT, ORDER, ROUTE, VIRTUAL_HOST, short_name
 
 VERSION_LENGTH = 16
 
@@ -39,7 +39,8 @@ class Resource:
 
     @cached_property
     def references(self) -> frozenset[tuple[str, str]]:
-        """(type URL, name) of the resources that this one needs: a route's clusters, an EDS cluster's endpoints."""
+        """(type URL, name) of the resources that this one needs: a route's clusters, an EDS cluster's endpoints, a
+        listener's routes, filters and secrets. CodecError if the body is not of its type."""
         return codec.references(self.type_url, self.body)
 
     @cached_property
@@ -73,6 +74,23 @@ class Resource:
         return next((name for type_url, name in self.references if type_url == ENDPOINT), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """An extension that listeners leave to ECDS. ``without_default`` names a listener that gives it no default
+    configuration, and is empty if each of them does; ``by_ads``: one of them asks for it on the aggregated stream."""
+
+    by_ads: bool
+    without_default: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Of a set to an earlier one: names that are new or have another version, and names that it has no longer."""
+
+    changed: frozenset[str]
+    removed: frozenset[str]
+
+
 @dataclass(frozen=True, eq=False)
 class ResourceSet:
     """All resources of one type that a group of nodes may have, by name."""
@@ -90,18 +108,52 @@ class ResourceSet:
         return sum(one.fingerprint for one in self.resources.values()) % _MODULUS
 
     @cached_property
+    def discovered(self) -> Mapping[str, Discovery]:
+        """Of a set of listeners: the extensions that they leave to ECDS, by name."""
+        found: dict[str, Discovery] = {}
+        for one in self.resources.values():
+            for name, source in one.discovered.items():
+                known = found.get(name, Discovery(by_ads=False))
+                lacking = known.without_default or ("" if source.has_default else one.name)
+                found[name] = Discovery(source.by_ads or known.by_ads, lacking)
+        return found
+
+    @cached_property
     def versions(self) -> Mapping[str, str]:
         """Versions by name."""
         return MappingProxyType({name: one.version for name, one in self.resources.items()})
 
     def changed_since(self, previous: ResourceSet) -> frozenset[str]:
         """Names that are new or have another version than in ``previous``; computed once for all who ask."""
-        changes = self._changes.get(previous)
-        if changes is None:
-            before = previous.versions
-            changes = frozenset(name for name, version in self.versions.items() if before.get(name) != version)
-            self._changes[previous] = changes
-        return changes
+        return self.since(previous).changed
+
+    def removed_since(self, previous: ResourceSet) -> frozenset[str]:
+        """Names that only ``previous`` has; computed once for all who ask."""
+        return self.since(previous).removed
+
+    def since(self, previous: ResourceSet) -> Difference:
+        """What differs from ``previous``; computed once for all who ask, found again by identity."""
+        known = self._differences.get(id(previous))
+        if known is not None and known[0]() is previous:
+            return known[1]
+        return self._remember(previous, self._compare(previous))
+
+    def _compare(self, previous: ResourceSet) -> Difference:
+        before = previous.versions
+        changed = frozenset(name for name, version in self.versions.items() if before.get(name) != version)
+        return Difference(changed, frozenset(before.keys() - self.resources.keys()))
+
+    def _remember(self, previous: ResourceSet, difference: Difference) -> Difference:
+        """A set that is gone leaves its entry, until another takes its place."""
+        known = self._differences
+        for key in [key for key, (reference, _) in known.items() if reference() is None]:
+            del known[key]
+        known[id(previous)] = (ref(previous), difference)
+        return difference
+
+    @cached_property
+    def _differences(self) -> dict[int, tuple[ref[ResourceSet], Difference]]:
+        return {}
 
     def replacing(self, changed: Iterable[Resource] = (), removed: Iterable[str] = ()) -> ResourceSet:
         """This set with some resources changed, added or removed; SnapshotError if one is of another type.
@@ -119,24 +171,22 @@ class ResourceSet:
         return self._derived(MappingProxyType(resources), fresh.keys() | gone)
 
     def _derived(self, resources: Mapping[str, Resource], touched: Iterable[str]) -> ResourceSet:
-        made, total, changed = ResourceSet(self.type_url, resources), self._fingerprint, set()
+        made, total, changed, dropped = ResourceSet(self.type_url, resources), self._fingerprint, set(), set()
         for name in touched:
             before, after = self.resources.get(name), resources.get(name)
             total += (after.fingerprint if after else 0) - (before.fingerprint if before else 0)
-            if after is not None and (before is None or before.version != after.version):
+            if after is None:
+                dropped.add(name)
+            elif before is None or before.version != after.version:
                 changed.add(name)
         made.__dict__["_fingerprint"] = total % _MODULUS
-        made._changes[self] = frozenset(changed)
+        made._remember(self, Difference(frozenset(changed), frozenset(dropped & self.resources.keys())))
         return made
 
     @cached_property
     def bodies(self) -> dict[object, bytes]:
         """Encoded responses with resources of this set, for :class:`~xds.protocol.responses.ResponseCache`."""
         return {}
-
-    @cached_property
-    def _changes(self) -> WeakKeyDictionary[ResourceSet, frozenset[str]]:
-        return WeakKeyDictionary()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ResourceSet):
@@ -216,9 +266,10 @@ def check(candidate: Snapshot, known: Iterable[str] = ()) -> None:
     """Raise SnapshotError if a resource refers to one that the snapshot lacks.
 
     ``known`` names clusters that the client has from elsewhere (its bootstrap). A type that is not loaded is not
-    checked against.
+    checked against: that is how secrets, say, may come from another server. A virtual host must be named after its
+    route configuration and carry its name inside, too, because Envoy removes it by the one and keeps it by the other.
     """
-    problems = [*_misnamed(candidate), *_dangling(candidate, frozenset(known))]
+    problems = [*_misnamed(candidate), *_dangling(candidate, frozenset(known)), *_homeless(candidate)]
     if problems:
         raise SnapshotError("inconsistent snapshot: " + "; ".join(problems))
 
@@ -231,7 +282,7 @@ def _misnamed(candidate: Snapshot) -> Iterator[str]:
 
 
 def _dangling(candidate: Snapshot, known: frozenset[str]) -> Iterator[str]:
-    for type_url in (CLUSTER, LISTENER, ROUTE):
+    for type_url in ORDER:
         one_set = candidate.get(type_url)
         for one in one_set.resources.values() if one_set else ():
             for target, name in sorted(one.references):
@@ -241,4 +292,16 @@ def _dangling(candidate: Snapshot, known: frozenset[str]) -> Iterator[str]:
 
 def _has(candidate: Snapshot, type_url: str, name: str) -> bool:
     target = candidate.get(type_url)
-    return target is None or name in target.resources
+    return target is None or name in target.resources or type_url == VIRTUAL_HOST
+
+
+def _homeless(candidate: Snapshot) -> Iterator[str]:
+    """https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/vhds#virtual-host-resource-naming-convention"""
+    hosts = candidate.get(VIRTUAL_HOST)
+    for name, one in hosts.resources.items() if hosts else ():
+        home = name.rpartition("/")[0]
+        inside = codec.host_name(one.body)
+        if not home or not _has(candidate, ROUTE, home):
+            yield f"vhds {name!r} belongs to rds {home!r}, which is missing"
+        if inside != name:
+            yield f"vhds {name!r} holds a virtual host named {inside!r}; give both the same name"

@@ -1,0 +1,139 @@
+"""What a client has, as few differences from a set that many clients share.
+
+A thousand streams that hold the same thousand resources each need a pointer and an empty dictionary, not a
+dictionary of a thousand versions; and a change of one resource costs each of them one entry for a moment, not a
+comparison of all. ``Held`` behaves like a mapping of names to versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+from xds.snapshot import ResourceSet
+
+#: Entries apart from the base that are never worth a new base, and the share of all that always is.
+_FEW, _TOO_MANY = 32, 4
+
+
+class Held:
+    """Versions by name. Everything in ``_base`` that is in ``_scope`` (None: everything) is held in the base's version,
+    except what is ``_apart``: held in another version, or (None) not held, or held though it is out of scope.
+    """
+
+    __slots__ = ("_apart", "_base", "_scope")
+
+    def __init__(self) -> None:
+        self._base: ResourceSet | None = None
+        self._scope: frozenset[str] | None = None
+        self._apart: dict[str, str | None] = {}
+
+    # As a mapping
+
+    def get(self, name: str) -> str | None:
+        """The version that is held; None if none is."""
+        if name in self._apart:
+            return self._apart[name]
+        return self._in_base(name)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.get(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (name for name, version in self._apart.items() if version is not None)
+        yield from (name for name in self._base_names() if name not in self._apart)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __bool__(self) -> bool:
+        return next(iter(self), None) is not None
+
+    def __setitem__(self, name: str, version: str) -> None:
+        if self._in_base(name) == version:
+            self._apart.pop(name, None)
+        else:
+            self._apart[name] = version
+
+    def pop(self, name: str) -> None:
+        """Hold this name no longer."""
+        if self._in_base(name) is None:
+            self._apart.pop(name, None)
+        else:
+            self._apart[name] = None
+
+    # Beside a set
+
+    def replace(self, whole: ResourceSet, scope: frozenset[str] | None = None) -> None:
+        """Hold exactly this set, or what of it is in ``scope``."""
+        self._base, self._scope, self._apart = whole, scope, {}
+
+    def take(self, current: ResourceSet, sent: Mapping[str, str], removed: Collection[str]) -> None:
+        """These resources of ``current`` were sent and those taken away; the rest is held as it was."""
+        if self._base is None and not self._apart and not removed:
+            scope = None if len(sent) == len(current.resources) else frozenset(sent)
+            self.replace(current, scope)
+            return
+        self._rebase(current)
+        for name, version in sent.items():
+            self[name] = version
+        for name in removed:
+            self.pop(name)
+        if len(self._apart) > _FEW:
+            self._tidy()
+
+    def behind(self, current: ResourceSet) -> Collection[str]:
+        """Names that may be held in another version than ``current`` has, or not at all; all others are up to date.
+        Names that are out of scope are among them only if something is known about them."""
+        if self._base is None:
+            return current.resources.keys()
+        if self._base is current:
+            return self._apart.keys() & current.resources.keys()
+        return current.changed_since(self._base) | (self._apart.keys() & current.resources.keys())
+
+    def gone(self, current: ResourceSet) -> set[str]:
+        """Names that are held and that ``current`` lacks."""
+        missing = {name for name, version in self._apart.items() if version is not None}
+        missing -= current.resources.keys()
+        if self._base is not None and self._base is not current:
+            missing.update(name for name in current.removed_since(self._base) if name in self)
+        return missing
+
+    # Inside
+
+    def _rebase(self, current: ResourceSet) -> None:
+        """Measure from ``current`` from now on; what is held stays the same."""
+        base = self._base
+        if base is current:
+            return
+        if base is not None:
+            difference = current.since(base)
+            for name in (*difference.changed, *difference.removed):
+                if name not in self._apart:
+                    self._apart[name] = self._in_base(name)
+        elif self._scope is None:
+            self._scope = frozenset()
+        self._base = current
+        # What is out of scope and not held needs no entry, nor does what is held as the new base has it.
+        self._apart = {name: version for name, version in self._apart.items() if self._in_base(name) != version}
+
+    def _tidy(self) -> None:
+        """Draw a new scope where the differences are many."""
+        if self._base is None or len(self._apart) * _TOO_MANY < len(self._base.resources):
+            return
+        held = {name: version for name in self if (version := self.get(name)) is not None}
+        self._scope = frozenset(name for name, version in held.items() if self._version_in_base(name) == version)
+        self._apart = {name: version for name, version in held.items() if name not in self._scope}
+
+    def _version_in_base(self, name: str) -> str | None:
+        one = self._base.resources.get(name) if self._base is not None else None
+        return one.version if one else None
+
+    def _in_base(self, name: str) -> str | None:
+        """The version that is held unless the name is apart."""
+        return self._version_in_base(name) if self._scope is None or name in self._scope else None
+
+    def _base_names(self) -> Collection[str]:
+        if self._base is None:
+            return ()
+        names = self._base.resources.keys()
+        return names if self._scope is None else names & self._scope
