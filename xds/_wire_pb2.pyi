@@ -91,16 +91,18 @@ class DiscoveryResponse(_message.Message):
     def __init__(self, version_info: _Optional[str] = ..., resources: _Optional[_Iterable[_Union[Any, _Mapping]]] = ..., type_url: _Optional[str] = ..., nonce: _Optional[str] = ...) -> None: ...
 
 class Resource(_message.Message):
-    __slots__ = ("version", "resource", "name", "ttl")
+    __slots__ = ("version", "resource", "name", "aliases", "ttl")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     RESOURCE_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    ALIASES_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     version: str
     resource: Any
     name: str
+    aliases: _containers.RepeatedScalarFieldContainer[str]
     ttl: Duration
-    def __init__(self, version: _Optional[str] = ..., resource: _Optional[_Union[Any, _Mapping]] = ..., name: _Optional[str] = ..., ttl: _Optional[_Union[Duration, _Mapping]] = ...) -> None: ...
+    def __init__(self, version: _Optional[str] = ..., resource: _Optional[_Union[Any, _Mapping]] = ..., name: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., ttl: _Optional[_Union[Duration, _Mapping]] = ...) -> None: ...
 
 class DeltaDiscoveryRequest(_message.Message):
     __slots__ = ("node", "type_url", "resource_names_subscribe", "resource_names_unsubscribe", "initial_resource_versions", "response_nonce", "error_detail")
@@ -173,35 +175,116 @@ class Runtime(_message.Message):
     def __init__(self, name: _Optional[str] = ..., layer: _Optional[_Union[Struct, _Mapping]] = ...) -> None: ...
 
 class Cluster(_message.Message):
-    __slots__ = ("name", "type", "eds_cluster_config")
+    __slots__ = ("name", "type", "eds_cluster_config", "transport_socket", "transport_socket_matches")
     class EdsClusterConfig(_message.Message):
         __slots__ = ("service_name",)
         SERVICE_NAME_FIELD_NUMBER: _ClassVar[int]
         service_name: str
         def __init__(self, service_name: _Optional[str] = ...) -> None: ...
+    class TransportSocketMatch(_message.Message):
+        __slots__ = ("transport_socket",)
+        TRANSPORT_SOCKET_FIELD_NUMBER: _ClassVar[int]
+        transport_socket: TransportSocket
+        def __init__(self, transport_socket: _Optional[_Union[TransportSocket, _Mapping]] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     EDS_CLUSTER_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    TRANSPORT_SOCKET_FIELD_NUMBER: _ClassVar[int]
+    TRANSPORT_SOCKET_MATCHES_FIELD_NUMBER: _ClassVar[int]
     name: str
     type: int
     eds_cluster_config: Cluster.EdsClusterConfig
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[int] = ..., eds_cluster_config: _Optional[_Union[Cluster.EdsClusterConfig, _Mapping]] = ...) -> None: ...
+    transport_socket: TransportSocket
+    transport_socket_matches: _containers.RepeatedCompositeFieldContainer[Cluster.TransportSocketMatch]
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[int] = ..., eds_cluster_config: _Optional[_Union[Cluster.EdsClusterConfig, _Mapping]] = ..., transport_socket: _Optional[_Union[TransportSocket, _Mapping]] = ..., transport_socket_matches: _Optional[_Iterable[_Union[Cluster.TransportSocketMatch, _Mapping]]] = ...) -> None: ...
+
+class TransportSocket(_message.Message):
+    __slots__ = ("typed_config",)
+    TYPED_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    typed_config: Any
+    def __init__(self, typed_config: _Optional[_Union[Any, _Mapping]] = ...) -> None: ...
+
+class TlsContext(_message.Message):
+    __slots__ = ("common_tls_context", "session_ticket_keys_sds_secret_config")
+    COMMON_TLS_CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    SESSION_TICKET_KEYS_SDS_SECRET_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    common_tls_context: CommonTlsContext
+    session_ticket_keys_sds_secret_config: SdsSecretConfig
+    def __init__(self, common_tls_context: _Optional[_Union[CommonTlsContext, _Mapping]] = ..., session_ticket_keys_sds_secret_config: _Optional[_Union[SdsSecretConfig, _Mapping]] = ...) -> None: ...
+
+class QuicTransport(_message.Message):
+    __slots__ = ("tls_context",)
+    TLS_CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    tls_context: TlsContext
+    def __init__(self, tls_context: _Optional[_Union[TlsContext, _Mapping]] = ...) -> None: ...
+
+class CommonTlsContext(_message.Message):
+    __slots__ = ("tls_certificate_sds_secret_configs", "validation_context_sds_secret_config", "combined_validation_context")
+    class CombinedCertificateValidationContext(_message.Message):
+        __slots__ = ("validation_context_sds_secret_config",)
+        VALIDATION_CONTEXT_SDS_SECRET_CONFIG_FIELD_NUMBER: _ClassVar[int]
+        validation_context_sds_secret_config: SdsSecretConfig
+        def __init__(self, validation_context_sds_secret_config: _Optional[_Union[SdsSecretConfig, _Mapping]] = ...) -> None: ...
+    TLS_CERTIFICATE_SDS_SECRET_CONFIGS_FIELD_NUMBER: _ClassVar[int]
+    VALIDATION_CONTEXT_SDS_SECRET_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    COMBINED_VALIDATION_CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    tls_certificate_sds_secret_configs: _containers.RepeatedCompositeFieldContainer[SdsSecretConfig]
+    validation_context_sds_secret_config: SdsSecretConfig
+    combined_validation_context: CommonTlsContext.CombinedCertificateValidationContext
+    def __init__(self, tls_certificate_sds_secret_configs: _Optional[_Iterable[_Union[SdsSecretConfig, _Mapping]]] = ..., validation_context_sds_secret_config: _Optional[_Union[SdsSecretConfig, _Mapping]] = ..., combined_validation_context: _Optional[_Union[CommonTlsContext.CombinedCertificateValidationContext, _Mapping]] = ...) -> None: ...
+
+class SdsSecretConfig(_message.Message):
+    __slots__ = ("name", "sds_config")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SDS_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    sds_config: ConfigSource
+    def __init__(self, name: _Optional[str] = ..., sds_config: _Optional[_Union[ConfigSource, _Mapping]] = ...) -> None: ...
+
+class ConfigSource(_message.Message):
+    __slots__ = ("api_config_source", "ads", "self")
+    API_CONFIG_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    ADS_FIELD_NUMBER: _ClassVar[int]
+    SELF_FIELD_NUMBER: _ClassVar[int]
+    api_config_source: Any
+    ads: Any
+    self: Any
+    def __init__(self_, api_config_source: _Optional[_Union[Any, _Mapping]] = ..., ads: _Optional[_Union[Any, _Mapping]] = ..., self: _Optional[_Union[Any, _Mapping]] = ...) -> None: ...
 
 class RouteConfiguration(_message.Message):
-    __slots__ = ("virtual_hosts", "request_mirror_policies")
+    __slots__ = ("name", "virtual_hosts", "vhds", "request_mirror_policies")
+    class Vhds(_message.Message):
+        __slots__ = ()
+        def __init__(self) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
     VIRTUAL_HOSTS_FIELD_NUMBER: _ClassVar[int]
+    VHDS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_MIRROR_POLICIES_FIELD_NUMBER: _ClassVar[int]
+    name: str
     virtual_hosts: _containers.RepeatedCompositeFieldContainer[VirtualHost]
+    vhds: RouteConfiguration.Vhds
     request_mirror_policies: _containers.RepeatedCompositeFieldContainer[MirrorPolicy]
-    def __init__(self, virtual_hosts: _Optional[_Iterable[_Union[VirtualHost, _Mapping]]] = ..., request_mirror_policies: _Optional[_Iterable[_Union[MirrorPolicy, _Mapping]]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., virtual_hosts: _Optional[_Iterable[_Union[VirtualHost, _Mapping]]] = ..., vhds: _Optional[_Union[RouteConfiguration.Vhds, _Mapping]] = ..., request_mirror_policies: _Optional[_Iterable[_Union[MirrorPolicy, _Mapping]]] = ...) -> None: ...
+
+class ScopedRouteConfiguration(_message.Message):
+    __slots__ = ("route_configuration_name", "route_configuration")
+    ROUTE_CONFIGURATION_NAME_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_CONFIGURATION_FIELD_NUMBER: _ClassVar[int]
+    route_configuration_name: str
+    route_configuration: RouteConfiguration
+    def __init__(self, route_configuration_name: _Optional[str] = ..., route_configuration: _Optional[_Union[RouteConfiguration, _Mapping]] = ...) -> None: ...
 
 class VirtualHost(_message.Message):
-    __slots__ = ("routes", "request_mirror_policies")
+    __slots__ = ("name", "domains", "routes", "request_mirror_policies")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DOMAINS_FIELD_NUMBER: _ClassVar[int]
     ROUTES_FIELD_NUMBER: _ClassVar[int]
     REQUEST_MIRROR_POLICIES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    domains: _containers.RepeatedScalarFieldContainer[str]
     routes: _containers.RepeatedCompositeFieldContainer[Route]
     request_mirror_policies: _containers.RepeatedCompositeFieldContainer[MirrorPolicy]
-    def __init__(self, routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., request_mirror_policies: _Optional[_Iterable[_Union[MirrorPolicy, _Mapping]]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., domains: _Optional[_Iterable[str]] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., request_mirror_policies: _Optional[_Iterable[_Union[MirrorPolicy, _Mapping]]] = ...) -> None: ...
 
 class MirrorPolicy(_message.Message):
     __slots__ = ("cluster",)
@@ -217,23 +300,24 @@ class Route(_message.Message):
 
 class RouteAction(_message.Message):
     __slots__ = ("cluster", "weighted_clusters", "request_mirror_policies")
-    class WeightedCluster(_message.Message):
-        __slots__ = ("clusters",)
-        class ClusterWeight(_message.Message):
-            __slots__ = ("name",)
-            NAME_FIELD_NUMBER: _ClassVar[int]
-            name: str
-            def __init__(self, name: _Optional[str] = ...) -> None: ...
-        CLUSTERS_FIELD_NUMBER: _ClassVar[int]
-        clusters: _containers.RepeatedCompositeFieldContainer[RouteAction.WeightedCluster.ClusterWeight]
-        def __init__(self, clusters: _Optional[_Iterable[_Union[RouteAction.WeightedCluster.ClusterWeight, _Mapping]]] = ...) -> None: ...
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     WEIGHTED_CLUSTERS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_MIRROR_POLICIES_FIELD_NUMBER: _ClassVar[int]
     cluster: str
-    weighted_clusters: RouteAction.WeightedCluster
+    weighted_clusters: WeightedCluster
     request_mirror_policies: _containers.RepeatedCompositeFieldContainer[MirrorPolicy]
-    def __init__(self, cluster: _Optional[str] = ..., weighted_clusters: _Optional[_Union[RouteAction.WeightedCluster, _Mapping]] = ..., request_mirror_policies: _Optional[_Iterable[_Union[MirrorPolicy, _Mapping]]] = ...) -> None: ...
+    def __init__(self, cluster: _Optional[str] = ..., weighted_clusters: _Optional[_Union[WeightedCluster, _Mapping]] = ..., request_mirror_policies: _Optional[_Iterable[_Union[MirrorPolicy, _Mapping]]] = ...) -> None: ...
+
+class WeightedCluster(_message.Message):
+    __slots__ = ("clusters",)
+    class ClusterWeight(_message.Message):
+        __slots__ = ("name",)
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        name: str
+        def __init__(self, name: _Optional[str] = ...) -> None: ...
+    CLUSTERS_FIELD_NUMBER: _ClassVar[int]
+    clusters: _containers.RepeatedCompositeFieldContainer[WeightedCluster.ClusterWeight]
+    def __init__(self, clusters: _Optional[_Iterable[_Union[WeightedCluster.ClusterWeight, _Mapping]]] = ...) -> None: ...
 
 class Listener(_message.Message):
     __slots__ = ("filter_chains", "listener_filters", "default_filter_chain")
@@ -247,10 +331,12 @@ class Listener(_message.Message):
         config_discovery: ExtensionConfigSource
         def __init__(self, name: _Optional[str] = ..., typed_config: _Optional[_Union[Any, _Mapping]] = ..., config_discovery: _Optional[_Union[ExtensionConfigSource, _Mapping]] = ...) -> None: ...
     class FilterChain(_message.Message):
-        __slots__ = ("filters",)
+        __slots__ = ("filters", "transport_socket")
         FILTERS_FIELD_NUMBER: _ClassVar[int]
+        TRANSPORT_SOCKET_FIELD_NUMBER: _ClassVar[int]
         filters: _containers.RepeatedCompositeFieldContainer[Listener.Filter]
-        def __init__(self, filters: _Optional[_Iterable[_Union[Listener.Filter, _Mapping]]] = ...) -> None: ...
+        transport_socket: TransportSocket
+        def __init__(self, filters: _Optional[_Iterable[_Union[Listener.Filter, _Mapping]]] = ..., transport_socket: _Optional[_Union[TransportSocket, _Mapping]] = ...) -> None: ...
     class ListenerFilter(_message.Message):
         __slots__ = ("name", "config_discovery")
         NAME_FIELD_NUMBER: _ClassVar[int]
@@ -267,7 +353,7 @@ class Listener(_message.Message):
     def __init__(self, filter_chains: _Optional[_Iterable[_Union[Listener.FilterChain, _Mapping]]] = ..., listener_filters: _Optional[_Iterable[_Union[Listener.ListenerFilter, _Mapping]]] = ..., default_filter_chain: _Optional[_Union[Listener.FilterChain, _Mapping]] = ...) -> None: ...
 
 class HttpConnectionManager(_message.Message):
-    __slots__ = ("rds", "route_config", "http_filters")
+    __slots__ = ("rds", "route_config", "http_filters", "scoped_routes")
     class Rds(_message.Message):
         __slots__ = ("route_config_name",)
         ROUTE_CONFIG_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -280,23 +366,44 @@ class HttpConnectionManager(_message.Message):
         name: str
         config_discovery: ExtensionConfigSource
         def __init__(self, name: _Optional[str] = ..., config_discovery: _Optional[_Union[ExtensionConfigSource, _Mapping]] = ...) -> None: ...
+    class ScopedRoutes(_message.Message):
+        __slots__ = ("scoped_route_configurations_list",)
+        class ScopedRouteConfigurationsList(_message.Message):
+            __slots__ = ("scoped_route_configurations",)
+            SCOPED_ROUTE_CONFIGURATIONS_FIELD_NUMBER: _ClassVar[int]
+            scoped_route_configurations: _containers.RepeatedCompositeFieldContainer[ScopedRouteConfiguration]
+            def __init__(self, scoped_route_configurations: _Optional[_Iterable[_Union[ScopedRouteConfiguration, _Mapping]]] = ...) -> None: ...
+        SCOPED_ROUTE_CONFIGURATIONS_LIST_FIELD_NUMBER: _ClassVar[int]
+        scoped_route_configurations_list: HttpConnectionManager.ScopedRoutes.ScopedRouteConfigurationsList
+        def __init__(self, scoped_route_configurations_list: _Optional[_Union[HttpConnectionManager.ScopedRoutes.ScopedRouteConfigurationsList, _Mapping]] = ...) -> None: ...
     RDS_FIELD_NUMBER: _ClassVar[int]
     ROUTE_CONFIG_FIELD_NUMBER: _ClassVar[int]
     HTTP_FILTERS_FIELD_NUMBER: _ClassVar[int]
+    SCOPED_ROUTES_FIELD_NUMBER: _ClassVar[int]
     rds: HttpConnectionManager.Rds
     route_config: RouteConfiguration
     http_filters: _containers.RepeatedCompositeFieldContainer[HttpConnectionManager.HttpFilter]
-    def __init__(self, rds: _Optional[_Union[HttpConnectionManager.Rds, _Mapping]] = ..., route_config: _Optional[_Union[RouteConfiguration, _Mapping]] = ..., http_filters: _Optional[_Iterable[_Union[HttpConnectionManager.HttpFilter, _Mapping]]] = ...) -> None: ...
+    scoped_routes: HttpConnectionManager.ScopedRoutes
+    def __init__(self, rds: _Optional[_Union[HttpConnectionManager.Rds, _Mapping]] = ..., route_config: _Optional[_Union[RouteConfiguration, _Mapping]] = ..., http_filters: _Optional[_Iterable[_Union[HttpConnectionManager.HttpFilter, _Mapping]]] = ..., scoped_routes: _Optional[_Union[HttpConnectionManager.ScopedRoutes, _Mapping]] = ...) -> None: ...
+
+class TcpProxy(_message.Message):
+    __slots__ = ("cluster", "weighted_clusters")
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTED_CLUSTERS_FIELD_NUMBER: _ClassVar[int]
+    cluster: str
+    weighted_clusters: WeightedCluster
+    def __init__(self, cluster: _Optional[str] = ..., weighted_clusters: _Optional[_Union[WeightedCluster, _Mapping]] = ...) -> None: ...
 
 class ExtensionConfigSource(_message.Message):
     __slots__ = ("config_source", "default_config")
-    class ConfigSource(_message.Message):
-        __slots__ = ("ads",)
-        ADS_FIELD_NUMBER: _ClassVar[int]
-        ads: Any
-        def __init__(self, ads: _Optional[_Union[Any, _Mapping]] = ...) -> None: ...
     CONFIG_SOURCE_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_CONFIG_FIELD_NUMBER: _ClassVar[int]
-    config_source: ExtensionConfigSource.ConfigSource
+    config_source: ConfigSource
     default_config: Any
-    def __init__(self, config_source: _Optional[_Union[ExtensionConfigSource.ConfigSource, _Mapping]] = ..., default_config: _Optional[_Union[Any, _Mapping]] = ...) -> None: ...
+    def __init__(self, config_source: _Optional[_Union[ConfigSource, _Mapping]] = ..., default_config: _Optional[_Union[Any, _Mapping]] = ...) -> None: ...
+
+class TypedExtensionConfig(_message.Message):
+    __slots__ = ("typed_config",)
+    TYPED_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    typed_config: Any
+    def __init__(self, typed_config: _Optional[_Union[Any, _Mapping]] = ...) -> None: ...

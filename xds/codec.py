@@ -17,20 +17,23 @@ from envoy_data_plane.message_pool import default_message_pool
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as WireMessage
 
+from xds import _references
 from xds import _wire_pb2 as wire
 from xds._encoder import encode
 from xds._json import to_json
 from xds.errors import CodecError
 from xds.model import RuntimeValue
 from xds.protocol.events import DeltaRequest, Item, Node, SotwRequest
-from xds.types import CLUSTER, ENDPOINT, LISTENER, RESOURCE, ROUTE
+from xds.types import LISTENER, RESOURCE
 
 __all__ = [
     "decode_delta_request",
     "decode_sotw_request",
     "delta_response",
     "discovered",
+    "domains",
     "encode",
+    "host_name",
     "nonce_field",
     "references",
     "runtime_body",
@@ -38,9 +41,6 @@ __all__ = [
     "to_json",
     "type_url",
 ]
-
-_EDS = 3  # envoy.config.cluster.v3.Cluster.DiscoveryType
-_HTTP = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
 _M = TypeVar("_M", bound=WireMessage)
 
@@ -190,41 +190,21 @@ def _fill(target: wire.Value, value: RuntimeValue | str) -> None:
 
 
 def references(url: str, body: bytes) -> frozenset[tuple[str, str]]:
-    """(type URL, name) of the resources that an encoded cluster, listener or route configuration needs."""
-    if url == CLUSTER:
-        return frozenset(_assignment(_parse(wire.Cluster, body)))
-    if url == ROUTE:
-        return frozenset((CLUSTER, name) for name in _clusters(_parse(wire.RouteConfiguration, body)))
-    if url == LISTENER:
-        return frozenset(_listener_references(_parse(wire.Listener, body)))
-    return frozenset()
+    """(type URL, name) of the resources that an encoded resource needs; CodecError if it is not of its type."""
+    try:
+        return _references.references(url, body)
+    except DecodeError as error:
+        raise _undecodable(url.rpartition(".")[2], body, error) from error
 
 
-def _assignment(cluster: wire.Cluster) -> Iterator[tuple[str, str]]:
-    if cluster.type == _EDS:
-        yield ENDPOINT, cluster.eds_cluster_config.service_name or cluster.name
+def domains(body: bytes) -> tuple[str, ...]:
+    """The domains of an encoded virtual host; CodecError if it is none."""
+    return tuple(_parse(wire.VirtualHost, body).domains)
 
 
-def _clusters(routes: wire.RouteConfiguration) -> Iterator[str]:
-    """Names of clusters in every route action; a cluster that a header names is not known before a request."""
-    yield from (mirror.cluster for mirror in routes.request_mirror_policies)
-    for host in routes.virtual_hosts:
-        yield from (mirror.cluster for mirror in host.request_mirror_policies)
-        for route in host.routes:
-            yield from filter(None, _action_clusters(route.route))
-
-
-def _action_clusters(action: wire.RouteAction) -> Iterator[str]:
-    yield action.cluster
-    yield from (weight.name for weight in action.weighted_clusters.clusters)
-    yield from (mirror.cluster for mirror in action.request_mirror_policies)
-
-
-def _listener_references(listener: wire.Listener) -> Iterator[tuple[str, str]]:
-    for chain in (*listener.filter_chains, listener.default_filter_chain):
-        for one in chain.filters:
-            if one.typed_config.type_url == _HTTP:
-                yield from _http_references(_parse(wire.HttpConnectionManager, one.typed_config.value))
+def host_name(body: bytes) -> str:
+    """The name inside an encoded virtual host; CodecError if it is none."""
+    return _parse(wire.VirtualHost, body).name
 
 
 def discovered(url: str, body: bytes) -> Mapping[str, Discovered]:
@@ -243,7 +223,7 @@ def discovered(url: str, body: bytes) -> Mapping[str, Discovered]:
 def _discovering(listener: wire.Listener) -> Iterator[tuple[str, wire.ExtensionConfigSource]]:
     for chain in (*listener.filter_chains, listener.default_filter_chain):
         for one in chain.filters:
-            if one.typed_config.type_url == _HTTP:
+            if one.typed_config.type_url == _references.HTTP:
                 http = _parse(wire.HttpConnectionManager, one.typed_config.value)
                 yield from _sources(http.http_filters)
         yield from _sources(chain.filters)
@@ -255,15 +235,12 @@ def _sources(filters: Iterable[Any]) -> Iterator[tuple[str, wire.ExtensionConfig
     return ((one.name, one.config_discovery) for one in filters if one.HasField("config_discovery"))
 
 
-def _http_references(http: wire.HttpConnectionManager) -> Iterator[tuple[str, str]]:
-    if http.rds.route_config_name:
-        yield ROUTE, http.rds.route_config_name
-    yield from ((CLUSTER, name) for name in _clusters(http.route_config))
-
-
 def _parse(message_type: type[_M], data: bytes) -> _M:
     try:
         return message_type.FromString(data)
     except DecodeError as error:
-        name = message_type.DESCRIPTOR.name
-        raise CodecError(f"{len(data)} bytes are not a {name}: {error}; expected its protobuf encoding") from error
+        raise _undecodable(message_type.DESCRIPTOR.name, data, error) from error
+
+
+def _undecodable(name: str, data: bytes, error: DecodeError) -> CodecError:
+    return CodecError(f"{len(data)} bytes are not a {name}: {error}; expected its protobuf encoding")

@@ -20,7 +20,7 @@ from betterproto2 import Message
 
 from xds import codec
 from xds.errors import SnapshotError
-from xds.types import CLUSTER, ENDPOINT, ORDER, ROUTE, VIRTUAL_HOST, short_name
+from xds.types import CLUSTER, ENDPOINT, LISTENER, ORDER, ROUTE, SCOPED_ROUTE, VIRTUAL_HOST, short_name
 
 VERSION_LENGTH = 16
 
@@ -297,11 +297,17 @@ def _has(candidate: Snapshot, type_url: str, name: str) -> bool:
 
 def _homeless(candidate: Snapshot) -> Iterator[str]:
     """https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/vhds#virtual-host-resource-naming-convention"""
-    hosts = candidate.get(VIRTUAL_HOST)
+    hosts, homes = candidate.get(VIRTUAL_HOST), _homes(candidate)
     for name, one in hosts.resources.items() if hosts else ():
-        home = name.rpartition("/")[0]
-        inside = codec.host_name(one.body)
-        if not home or not _has(candidate, ROUTE, home):
-            yield f"vhds {name!r} belongs to rds {home!r}, which is missing"
+        home, inside = name.rpartition("/")[0], codec.host_name(one.body)
+        if candidate.get(ROUTE) is not None and home not in homes:
+            yield f"vhds {name!r} belongs to no route configuration: none named {home!r} has the field vhds"
         if inside != name:
             yield f"vhds {name!r} holds a virtual host named {inside!r}; give both the same name"
+
+
+def _homes(candidate: Snapshot) -> set[str]:
+    """Names of route configurations that leave virtual hosts to VHDS."""
+    sets = (candidate.get(type_url) for type_url in (LISTENER, SCOPED_ROUTE, ROUTE))
+    resources = (one for one_set in sets if one_set for one in one_set.resources.values())
+    return {name.removesuffix("/*") for one in resources for url, name in one.references if url == VIRTUAL_HOST}

@@ -16,21 +16,37 @@ LISTENER = PREFIX + "envoy.config.listener.v3.Listener"
 ROUTE = PREFIX + "envoy.config.route.v3.RouteConfiguration"
 RUNTIME = PREFIX + "envoy.service.runtime.v3.Runtime"
 EXTENSION_CONFIG = PREFIX + "envoy.config.core.v3.TypedExtensionConfig"
+SECRET = PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret"
+SCOPED_ROUTE = PREFIX + "envoy.config.route.v3.ScopedRouteConfiguration"
+VIRTUAL_HOST = PREFIX + "envoy.config.route.v3.VirtualHost"
 
 #: The envelope that carries a resource with its TTL.
 RESOURCE = PREFIX + "envoy.service.discovery.v3.Resource"
 
-#: What additions are sent in: a cluster before its endpoints, a listener before its routes.
+#: What additions are sent in: a cluster before its endpoints and secrets, a listener before its filters and routes,
+#: a scope before the routes that it chooses, routes before the virtual hosts that they leave out.
 #: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations
-ORDER = (CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME)
+ORDER = (CLUSTER, ENDPOINT, SECRET, LISTENER, EXTENSION_CONFIG, SCOPED_ROUTE, ROUTE, VIRTUAL_HOST, RUNTIME)
 
 SHORT_NAMES: Mapping[str, str] = MappingProxyType(
-    {CLUSTER: "cds", ENDPOINT: "eds", LISTENER: "lds", ROUTE: "rds", RUNTIME: "rtds", EXTENSION_CONFIG: "ecds"}
+    {
+        CLUSTER: "cds",
+        ENDPOINT: "eds",
+        LISTENER: "lds",
+        ROUTE: "rds",
+        RUNTIME: "rtds",
+        EXTENSION_CONFIG: "ecds",
+        SECRET: "sds",
+        SCOPED_ROUTE: "srds",
+        VIRTUAL_HOST: "vhds",
+    }
 )
 
-#: Types whose state-of-the-world response is the whole truth: absence deletes.
+#: Types whose state-of-the-world response is the whole truth: absence deletes. They are the ones with a wildcard, too.
+#: The protocol's text names clusters and listeners; Envoy treats scoped routes like them (source/common/router/
+#: scoped_rds.cc: it subscribes to no names, and removes the scopes that a response lacks).
 #: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#deleting-resources
-FULL_STATE = frozenset({CLUSTER, LISTENER})
+FULL_STATE = frozenset({CLUSTER, LISTENER, SCOPED_ROUTE})
 
 
 def short_name(type_url: str) -> str:

@@ -12,7 +12,17 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from xds.types import RUNTIME
+from xds.types import (
+    CLUSTER,
+    ENDPOINT,
+    EXTENSION_CONFIG,
+    LISTENER,
+    ROUTE,
+    RUNTIME,
+    SCOPED_ROUTE,
+    SECRET,
+    VIRTUAL_HOST,
+)
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Behavior = Callable[[Any, Context], Awaitable[None]]
@@ -27,11 +37,25 @@ class Method:
     type_url: str = ""
 
 
-METHODS = (
-    Method("/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources", delta=False),
-    Method("/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources", delta=True),
-    Method("/envoy.service.runtime.v3.RuntimeDiscoveryService/StreamRuntime", delta=False, type_url=RUNTIME),
-    Method("/envoy.service.runtime.v3.RuntimeDiscoveryService/DeltaRuntime", delta=True, type_url=RUNTIME),
+#: Service, what its methods are named after, type. Virtual hosts have no state-of-the-world method.
+_SERVICES = (
+    ("discovery.v3.AggregatedDiscoveryService", "AggregatedResources", ""),
+    ("cluster.v3.ClusterDiscoveryService", "Clusters", CLUSTER),
+    ("endpoint.v3.EndpointDiscoveryService", "Endpoints", ENDPOINT),
+    ("listener.v3.ListenerDiscoveryService", "Listeners", LISTENER),
+    ("route.v3.RouteDiscoveryService", "Routes", ROUTE),
+    ("route.v3.ScopedRoutesDiscoveryService", "ScopedRoutes", SCOPED_ROUTE),
+    ("route.v3.VirtualHostDiscoveryService", "VirtualHosts", VIRTUAL_HOST),
+    ("secret.v3.SecretDiscoveryService", "Secrets", SECRET),
+    ("extension.v3.ExtensionConfigDiscoveryService", "ExtensionConfigs", EXTENSION_CONFIG),
+    ("runtime.v3.RuntimeDiscoveryService", "Runtime", RUNTIME),
+)
+
+METHODS = tuple(
+    Method(f"/envoy.service.{service}/{'Delta' if delta else 'Stream'}{noun}", delta, type_url)
+    for service, noun, type_url in _SERVICES
+    for delta in (False, True)
+    if delta or type_url != VIRTUAL_HOST
 )
 
 

@@ -31,7 +31,7 @@ from envoy_data_plane.google.rpc import Status
 from xds import codec
 from xds.errors import CodecError
 from xds.protocol.events import Item
-from xds.types import CLUSTER, LISTENER, RESOURCE, RUNTIME, short_name
+from xds.types import CLUSTER, LISTENER, ORDER, RESOURCE, RUNTIME, SHORT_NAMES, short_name
 
 NODE = Node(
     id="n-0",
@@ -183,7 +183,12 @@ def test_json_of_garbage_is_refused() -> None:
 
 def test_short_names() -> None:
     assert short_name(CLUSTER) == "cds"
-    assert short_name("type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret") == "Secret"
+    assert short_name("type.googleapis.com/envoy.config.endpoint.v3.LbEndpoint") == "LbEndpoint"
+
+
+def test_every_type_has_a_place_and_a_short_name() -> None:
+    assert set(ORDER) == set(SHORT_NAMES)
+    assert sorted(SHORT_NAMES.values()) == ["cds", "ecds", "eds", "lds", "rds", "rtds", "sds", "srds", "vhds"]
 
 
 def test_our_descriptors_do_not_claim_envoys_names() -> None:
