@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from xds.snapshot import Resource
 
 Protocol = Literal["http", "http2", "grpc"]
 
@@ -163,5 +166,19 @@ class RuntimeLayer:
 
     name: str
     values: Mapping[str, RuntimeValue]
+    ttl: float
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedResource:
+    """A resource of a type that survives expiry (ECDS), for ``ttl`` seconds after each heartbeat.
+
+    ``resource`` is an encoded ``TypedExtensionConfig``; when the lease ends Envoy falls back to the filter's
+    ``default_config``. ``expires_at`` (seconds on the server's clock) is an absolute end no heartbeat may extend, or
+    None.
+    """
+
+    resource: Resource
     ttl: float
     expires_at: float | None = None

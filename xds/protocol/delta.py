@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from xds import codec
 from xds.protocol.events import DeltaRequest, Item, Response, SotwRequest
+from xds.protocol.holdings import Holdings
 from xds.protocol.responses import ResponseCache
 from xds.protocol.stream import Stream
 from xds.protocol.subscription import Subscription
@@ -36,8 +37,9 @@ class DeltaStream(Stream):
             self._answered(sub, request.nonce, request.error, now)
         first = sub.type_url not in self._started
         self._started.add(sub.type_url)
+        if sub.type_url in self.leased:
+            self._take_leased(sub, self.leased[sub.type_url], request)
         if sub.type_url == RUNTIME:
-            self._take_layers(sub, request)
             return
         if not request.subscribe and not request.unsubscribe and first:
             sub.start_implicit_wildcard()
@@ -46,11 +48,12 @@ class DeltaStream(Stream):
             self._reconnected(sub, request)
         self._unsubscribe(sub, request.unsubscribe)
 
-    def _take_layers(self, sub: Subscription, request: DeltaRequest) -> None:
+    def _take_leased(self, sub: Subscription, leased: Holdings, request: DeltaRequest) -> None:
         """A live lease is sent anew after a reconnect, whatever the client says it has."""
-        self.layers.subscribe(request.subscribe, known=request.initial_versions)
-        self.layers.unsubscribe(request.unsubscribe)
-        sub.names = set(self.layers.by_name)
+        leased.subscribe(request.subscribe, known=request.initial_versions)
+        leased.unsubscribe(request.unsubscribe)
+        if sub.type_url == RUNTIME:
+            sub.names = set(leased.by_name)
 
     def _reconnected(self, sub: Subscription, request: DeltaRequest) -> None:
         """The client says what it has from an earlier stream. Endpoints of clusters that changed meanwhile are owed
@@ -82,5 +85,5 @@ class DeltaStream(Stream):
     def _removal(self, sub: Subscription, current: ResourceSet, gone: list[str], now: float) -> Response | None:
         return self._send(sub, current, self.cache.delta(current, (), gone), sent={}, removed=gone, now=now)
 
-    def _encode_layer(self, version: str, item: Item) -> bytes:
-        return codec.delta_response(RUNTIME, version, [item])
+    def _encode_lease(self, version: str, item: Item) -> bytes:
+        return codec.delta_response(item.type_url, version, [item])

@@ -89,9 +89,11 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something that people want to know: the client's answer to a response, or a refusal of ours."""
+    """Something that people want to know: the client's answer to a response, ``seconds`` after it was sent, or a
+    refusal of ours."""
 
     kind: Literal["ack", "nack", "refused"]
     type_url: str
     version: str
     message: str = ""
+    seconds: float = 0.0

@@ -59,9 +59,9 @@ class SotwStream(Stream):
             sub.start_implicit_wildcard()
             return
         added, dropped = set(names) - before, before - set(names)
-        if sub.type_url == RUNTIME:
-            self.layers.subscribe(name for name in names if name in added)
-            self.layers.unsubscribe(dropped)
+        if sub.type_url in self.leased:
+            self.leased[sub.type_url].subscribe(name for name in names if name in added)
+            self.leased[sub.type_url].unsubscribe(dropped)
         sub.subscribe(added)
         sub.named = True
         sub.unsubscribe(dropped)
@@ -124,5 +124,5 @@ class SotwStream(Stream):
         sub.acked_version, sub.changed_at = current.version, now
         return True
 
-    def _encode_layer(self, version: str, item: Item) -> bytes:
-        return codec.sotw_response(RUNTIME, version, [item])
+    def _encode_lease(self, version: str, item: Item) -> bytes:
+        return codec.sotw_response(item.type_url, version, [item])

@@ -18,14 +18,17 @@ from xds import codec
 from xds.errors import RemoteError
 from xds.protocol import ordering
 from xds.protocol.events import DeltaRequest, Item, Node, Notice, Response, SotwRequest
-from xds.protocol.layers import Layers
-from xds.protocol.leases import Layer, Lease, Send
+from xds.protocol.holding import Holding, Send
+from xds.protocol.holdings import Holdings
+from xds.protocol.leases import KINDS, Leases
 from xds.protocol.responses import ResponseCache
 from xds.protocol.subscription import Flight, Subscription
-from xds.snapshot import Resource, ResourceSet, Snapshot
+from xds.snapshot import Resource, ResourceSet, Snapshot, combined_version
 from xds.types import CLUSTER, ENDPOINT, ROUTE, RUNTIME
 
 State = Literal["SYNCED", "STALE", "NACKED", "NOT-SENT"]
+
+_FROM_BEST_TO_WORST: tuple[State, ...] = ("SYNCED", "NOT-SENT", "STALE", "NACKED")
 
 #: More types than exist: a client that asks for more is broken.
 MAX_TYPES = 64
@@ -34,7 +37,7 @@ MAX_TYPES = 64
 @dataclass(frozen=True, slots=True)
 class TypeState:
     """Where one type stands: versions that the client should have, was sent and accepted. ``at`` is the last change
-    (seconds), None before the first."""
+    (seconds), None before the first; ``since`` is when the first change was published that the client lacks."""
 
     state: State
     desired: str
@@ -42,6 +45,7 @@ class TypeState:
     acked: str
     at: float | None
     error: str = ""
+    since: float | None = None
 
 
 class Stream(ABC):
@@ -58,7 +62,8 @@ class Stream(ABC):
         self.node: Node | None = None
         self.subscriptions: dict[str, Subscription] = {}
         self.snapshot: Snapshot | None = None
-        self.layers = Layers(sotw=self.sotw)
+        self.leased: dict[str, Holdings] = {}
+        self._leases: Leases = {}
         self.cache = cache
         self._type_url = type_url
         self._nonce_prefix = nonce_prefix
@@ -80,7 +85,7 @@ class Stream(ABC):
         if not type_url or (self._type_url and type_url != self._type_url):
             raise RemoteError(f"type_url is {request.type_url!r}; expected {self._type_url or 'the URL of a type'}")
         sub = self._subscription(type_url)
-        if self._waiting or type_url == RUNTIME or not self._merely_accepts(sub, request):
+        if self._waiting or type_url in self.leased or not self._merely_accepts(sub, request):
             self.idle = False
         self._take(sub, request, now)
         return self.take_notices()
@@ -88,11 +93,15 @@ class Stream(ABC):
     def publish(self, snapshot: Snapshot | None) -> None:
         """Take what the node should have from now on; None while nothing is known about the node."""
         self.snapshot = snapshot
+        for one in self.leased.values():
+            one.publish(snapshot)
         self.idle = False
 
-    def lease(self, leases: Mapping[str, Lease]) -> None:
-        """Take the runtime layers that should be alive from now on."""
-        self.layers.want(leases)
+    def lease(self, leases: Leases) -> None:
+        """Take the leases that should be alive from now on, by type URL and name."""
+        self._leases = leases
+        for one in self.leased.values():
+            one.want(leases)
         self.idle = False
 
     def take_notices(self) -> list[Notice]:
@@ -103,7 +112,7 @@ class Stream(ABC):
     # Out
 
     def poll(self, now: float) -> Response | None:
-        """The next response that is due, or None. Additions in order, then runtime layers, then removals."""
+        """The next response that is due, or None. Additions in order (of a type first its leases), then removals."""
         if self.idle and self._idle_since <= now < self.wakes_at():  # the clock may jump back
             return None
         response = next(self._due(now), None)
@@ -113,11 +122,19 @@ class Stream(ABC):
 
     def wakes_at(self) -> float:
         """When :meth:`poll` will have a heartbeat (seconds); infinity if none is scheduled."""
-        return self.layers.wakes_at() if RUNTIME in self.subscriptions else math.inf
+        earliest = math.inf
+        for one in self.leased.values():
+            earliest = min(earliest, one.wakes_at())
+        return earliest
 
     def states(self, now: float) -> dict[str, TypeState]:
         """Where each type that the client asked for stands."""
         return {url: self._state(sub, now) for url, sub in self.subscriptions.items()}
+
+    def in_sync(self, type_url: str, now: float) -> bool:
+        """Whether the client has accepted everything of this type that it should have, and nothing is due."""
+        leased = self.leased.get(type_url)
+        return (leased is None or not leased.owes(now)) and self._settled(type_url)
 
     # For the variants
 
@@ -138,21 +155,21 @@ class Stream(ABC):
         """The response that takes away what is gone; None if the variant has no way to say it."""
 
     @abstractmethod
-    def _encode_layer(self, version: str, item: Item) -> bytes:
-        """A response with one runtime layer, without its nonce."""
+    def _encode_lease(self, version: str, item: Item) -> bytes:
+        """A response with one leased resource, without its nonce."""
 
     def _answered(self, sub: Subscription, nonce: str, error: str | None, now: float) -> None:
         """ACK or NACK. A rejection is the presence of an error, never a comparison of versions.
 
         https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#ack-and-nack-semantics-summary
         """
-        if sub.type_url == RUNTIME:
-            layer = self.layers.flying(nonce)
-            if layer is not None:
-                send = layer.landed(error, now)
-                self._note_answer(RUNTIME, send.lease.version, error, quiet=send.heartbeat)
+        leased = self.leased.get(sub.type_url)
+        one = leased.flying(nonce) if leased is not None else None
+        if one is not None:
+            send = one.landed(error, now)
+            self._note_answer(sub.type_url, send.lease.version, error, now - one.sent_at, quiet=send.heartbeat)
         elif sub.flight is not None and sub.flight.nonce == nonce:
-            self._note_answer(sub.type_url, sub.flight.set_version, error)
+            self._note_answer(sub.type_url, sub.flight.set_version, error, now - (sub.changed_at or now))
             if error is None:
                 sub.acked(now)
             else:
@@ -196,7 +213,6 @@ class Stream(ABC):
             if node is None or not node.id:
                 raise RemoteError("the first request of a stream has no node.id; set node.id in the bootstrap")
             self.node = node
-            self.layers.supports_ttl = node.supports_ttl
         elif node is not None and node.id and node.id != self.node.id:
             raise RemoteError(f"node.id changed from {self.node.id!r} to {node.id!r}; open another stream for it")
 
@@ -205,13 +221,18 @@ class Stream(ABC):
             if len(self.subscriptions) >= MAX_TYPES:
                 raise RemoteError(f"more than {MAX_TYPES} types on one stream; expected the types of xDS")
             self.subscriptions[type_url] = Subscription(type_url)
+            if type_url in KINDS:
+                self.leased[type_url] = self._holdings(type_url)
             self._additions_order = ordering.in_order(self.subscriptions)
             self._removals_order = ordering.removals_in_order(self.subscriptions)
         return self.subscriptions[type_url]
 
     def _due(self, now: float) -> Iterator[Response]:
         for url in self._additions_order:
-            response = self._due_layer(now) if url == RUNTIME else self._due_addition(self.subscriptions[url], now)
+            sub, leased = self.subscriptions[url], self.leased.get(url)
+            response = self._due_lease(leased, sub, now) if leased is not None else None
+            if response is None and url != RUNTIME:
+                response = self._due_addition(sub, now)
             if response is not None:
                 yield response
         for url in self._removals_order:
@@ -226,7 +247,7 @@ class Stream(ABC):
 
     def _due_addition(self, sub: Subscription, now: float) -> Response | None:
         current = self._current(sub)
-        if current is None or sub.flight is not None:
+        if current is None or sub.flight is not None or self._lease_in_flight(sub):
             return None
         due = [one for one in sub.additions(current) if not self._held_back(one, sub)]
         response = self._addition(sub, current, due, now) if due or sub.forced or sub.unanswered else None
@@ -247,21 +268,33 @@ class Stream(ABC):
             return None
         return self._removal(sub, current, gone, now)
 
-    def _due_layer(self, now: float) -> Response | None:
-        self.notices.extend(self.layers.refusals())
-        due = self.layers.due(now)
-        if due is None:
+    def _due_lease(self, leased: Holdings, sub: Subscription, now: float) -> Response | None:
+        if not leased.by_name and not leased.echoing:
             return None
-        return self._send_layer(*due, now)
+        self.notices.extend(leased.refusals())
+        leased.share(sub, now)
+        due = leased.due(now) if not (self.sotw and sub.flight) else None
+        return self._send_lease(sub, *due, now) if due is not None else None
 
-    def _send_layer(self, layer: Layer, send: Send, now: float) -> Response:
+    def _send_lease(self, sub: Subscription, one: Holding, send: Send, now: float) -> Response:
         nonce, lease = self._next_nonce(), send.lease
         body = lease.resource.body if send.full else None
-        data = self._encode_layer(lease.version, Item(RUNTIME, layer.name, lease.version, body, send.ttl))
-        layer.took_off(send, nonce, now)
-        self.subscriptions[RUNTIME].nonce = nonce
+        data = self._encode_lease(lease.version, Item(sub.type_url, one.name, lease.version, body, send.ttl))
+        one.took_off(send, nonce, now)
+        sub.nonce = nonce
         data += codec.nonce_field(nonce)
-        return Response(RUNTIME, lease.version, nonce, data, (layer.name,), heartbeat=send.heartbeat)
+        return Response(sub.type_url, lease.version, nonce, data, (one.name,), heartbeat=send.heartbeat)
+
+    def _holdings(self, type_url: str) -> Holdings:
+        able = self.node is not None and self.node.supports_ttl
+        made = Holdings(KINDS[type_url], sotw=self.sotw, supports_ttl=able, aggregated=not self._type_url)
+        made.want(self._leases)
+        made.publish(self.snapshot)
+        return made
+
+    def _lease_in_flight(self, sub: Subscription) -> bool:
+        """A state-of-the-world client answers only the newest response of a type."""
+        return self.sotw and sub.type_url in self.leased and self.leased[sub.type_url].in_flight
 
     def _held_back(self, one: Resource, sub: Subscription) -> bool:
         if sub.type_url != ROUTE:
@@ -289,16 +322,24 @@ class Stream(ABC):
         self._nonces += 1
         return f"{self._nonce_prefix}-{self._nonces}"
 
-    def _note_answer(self, type_url: str, version: str, error: str | None, *, quiet: bool = False) -> None:
+    def _note_answer(
+        self, type_url: str, version: str, error: str | None, seconds: float, *, quiet: bool = False
+    ) -> None:
         """Accepted heartbeats are no news; rejected ones are."""
         if error is not None:
-            self.notices.append(Notice("nack", type_url, version, error))
+            self.notices.append(Notice("nack", type_url, version, error, seconds))
         elif not quiet:
-            self.notices.append(Notice("ack", type_url, version))
+            self.notices.append(Notice("ack", type_url, version, "", seconds))
 
     def _state(self, sub: Subscription, now: float) -> TypeState:
-        if sub.type_url == RUNTIME:
-            return self._layers_state(now)
+        leased = self.leased.get(sub.type_url)
+        if leased is None or not (leased.by_name or leased.exclusive):
+            return self._set_state(sub)
+        if leased.exclusive or (self._current(sub) is None and sub.aside >= sub.names):
+            return _leases_state(leased, now)
+        return _joint_state(self._set_state(sub), _leases_state(leased, now))
+
+    def _set_state(self, sub: Subscription) -> TypeState:
         current = self._current(sub)
         if current is None:
             return TypeState("NOT-SENT", "", sub.sent_version, sub.acked_version, sub.changed_at)
@@ -310,12 +351,17 @@ class Stream(ABC):
             return TypeState("STALE", desired, sub.sent_version, sub.acked_version, sub.changed_at, sub.error)
         return TypeState("SYNCED", desired, desired, desired, sub.changed_at)
 
-    def _layers_state(self, now: float) -> TypeState:
-        layers = self.layers.by_name.values()
-        at = max((layer.changed_at for layer in layers if layer.changed_at is not None), default=None)
-        versions = (self.layers.desired(now), self.layers.sent, self.layers.acked)
-        error = "; ".join(self.layers.problems())
-        if any(layer.rejected for layer in layers):
-            return TypeState("NACKED", *versions, at, error)
-        stale = any(layer.stale(now) or (layer.barred and layer.has_values) for layer in layers)
-        return TypeState("STALE" if stale else "SYNCED", *versions, at, error)
+
+def _leases_state(leased: Holdings, now: float) -> TypeState:
+    state: State = "NACKED" if leased.rejected else "STALE" if leased.stale(now) else "SYNCED"
+    versions = (leased.desired(now), leased.sent, leased.acked)
+    return TypeState(state, *versions, leased.changed_at, "; ".join(leased.problems()))
+
+
+def _joint_state(one_set: TypeState, leases: TypeState) -> TypeState:
+    """Of a type that has both: the worse state, and versions that change with either."""
+    state = max(one_set.state, leases.state, key=_FROM_BEST_TO_WORST.index)
+    pairs = ((one_set.desired, leases.desired), (one_set.sent, leases.sent), (one_set.acked, leases.acked))
+    desired, sent, acked = (combined_version([("set", one), ("leases", other)]) for one, other in pairs)
+    at = max((one.at for one in (one_set, leases) if one.at is not None), default=None)
+    return TypeState(state, desired, sent, acked, at, "; ".join(filter(None, (one_set.error, leases.error))))

@@ -32,7 +32,8 @@ class Flight:
 @dataclass(slots=True)
 class Subscription:
     """``held`` maps names to the versions that the client was sent (or said to have when it reconnected);
-    ``forced`` names are owed even if held; ``confirmed`` names were accepted in some version. ``_settled`` is the last
+    ``forced`` names are owed even if held; ``confirmed`` names were accepted in some version; names ``aside`` are on a
+    lease, which is the business of :mod:`~xds.protocol.holdings`. ``_settled`` is the last
     set of which the client had everything but what is forced: what is due is then found in what changed since, or
     in what was sent since (``_touched``).
     """
@@ -52,6 +53,7 @@ class Subscription:
     sent_version: str = ""
     acked_version: str = ""
     changed_at: float | None = None
+    aside: set[str] = field(default_factory=set)
     _settled: ResourceSet | None = None
     _touched: set[str] = field(default_factory=set)
     _nothing_gone: ResourceSet | None = None
@@ -94,11 +96,27 @@ class Subscription:
         self.rejected.pop(name, None)
         self.forced.discard(name)
         self.confirmed.discard(name)
+        self.aside.discard(name)
         self._touched.discard(name)
 
     def force(self, names: Iterable[str]) -> None:
         """Owe these names again, whatever is held."""
         self.forced.update(names)
+
+    def set_aside(self, name: str) -> None:
+        """Leave this name to its lease."""
+        self.aside.add(name)
+        self.held.pop(name, None)
+        self.forced.discard(name)
+        self.confirmed.discard(name)
+
+    def take_back(self, name: str, *, owed: bool) -> None:
+        """The lease is over: from now on the set counts, which is ``owed`` if it has this name."""
+        if name in self.aside:
+            self.aside.remove(name)
+            self.held.pop(name, None)
+            if owed:
+                self.forced.add(name)
 
     def adopt(self, versions: Mapping[str, str]) -> None:
         """The client accepted these versions on an earlier stream: they are not owed again."""
@@ -152,7 +170,7 @@ class Subscription:
         return set(current.resources) if self.wildcard else self.names & current.resources.keys()
 
     def _owes(self, one: Resource) -> bool:
-        if self.rejected.get(one.name) == one.version:
+        if self.rejected.get(one.name) == one.version or one.name in self.aside:
             return False
         return one.name in self.forced or self.held.get(one.name) != one.version
 

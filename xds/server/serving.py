@@ -19,11 +19,11 @@ import grpc
 import grpc.aio
 
 from xds import codec
-from xds.errors import LeaseError, PortInUse
-from xds.model import RuntimeLayer
+from xds.errors import PortInUse
 from xds.protocol.delta import DeltaStream
 from xds.protocol.events import DeltaRequest, Notice, Response, SotwRequest
-from xds.protocol.leases import HEARTBEATS, Lease, lease_of
+from xds.protocol.holding import HEARTBEATS
+from xds.protocol.leases import Leasable, Lease, Leases, leases_of
 from xds.protocol.responses import ResponseCache
 from xds.protocol.sotw import SotwStream
 from xds.protocol.stream import Stream
@@ -43,7 +43,7 @@ _SLOWEST_LOOK, _FASTEST_LOOK = 0.25, 0.02
 
 
 class XdsServer:
-    """Streams snapshots and leased runtime layers to nodes.
+    """Streams snapshots, and leased runtime layers and extension configs, to nodes.
 
     ``on_event`` hears of everything but heartbeats, or only of ``kinds``: pushes and ACKs are many, and counted by
     :attr:`status` anyway. ``clock`` (seconds) is the one on which leases' ``expires_at`` is measured.
@@ -66,7 +66,7 @@ class XdsServer:
         self._connections: set[Connection] = set()
         self._snapshots: dict[str, Snapshot] = {}
         self._sets: WeakValueDictionary[tuple[str, str], ResourceSet] = WeakValueDictionary()
-        self._leases: dict[str, dict[str, Lease]] = {}
+        self._leases: dict[str, Leases] = {}
         self._look_every = _SLOWEST_LOOK
         self._server: grpc.aio.Server | None = None
         self._heartbeats: asyncio.Task[None] | None = None
@@ -111,14 +111,20 @@ class XdsServer:
         for connection in self._connections:
             self._supply(connection)
 
-    def lease(self, leases: Mapping[str, Sequence[RuntimeLayer]]) -> None:
-        """Set the runtime layers of these nodes; other nodes keep theirs.
+    def lease(self, leases: Mapping[str, Sequence[Leasable]]) -> None:
+        """Set what these nodes have on a lease: runtime layers and extension configs. Other nodes keep theirs.
 
-        A layer that is left out lapses with its TTL; one with empty values is emptied at once. LeaseError if a
-        value is none, and then nothing changes.
+        A layer that is left out lapses with its TTL; one with empty values is emptied at once. A leased extension
+        config wins over the snapshot's while its lease is alive. When it is left out or its deadline comes, the
+        snapshot's is sent again; where there is none, Envoy falls back to the filter's default with the TTL.
+
+        LeaseError if something must not be leased (a value that is none, a type that does not survive expiry, an
+        extension that a listener of the node's snapshot discovers without a default), and then nothing changes.
         """
-        encoded: dict[RuntimeLayerKey, Lease] = {}
-        checked = {node_id: _by_name(node_id, layers, encoded) for node_id, layers in leases.items()}
+        encoded: dict[int, Lease] = {}
+        checked = {
+            node_id: leases_of(node_id, ones, self._snapshots.get(node_id), encoded) for node_id, ones in leases.items()
+        }
         self._leases.update(checked)
         self._look_more_often(encoded.values())
         for connection in self._connections:
@@ -237,19 +243,6 @@ class XdsServer:
             ("grpc.keepalive_timeout_ms", round(self._settings.keepalive_timeout_seconds * 1e3)),
             ("grpc.http2.max_ping_strikes", 0),
         ]
-
-
-RuntimeLayerKey = int
-
-
-def _by_name(node_id: str, layers: Sequence[RuntimeLayer], encoded: dict[RuntimeLayerKey, Lease]) -> dict[str, Lease]:
-    """Leases by name; a layer object that many nodes share is encoded once."""
-    leases: dict[str, Lease] = {}
-    for layer in layers:
-        if layer.name in leases:
-            raise LeaseError(f"node {node_id!r} gets two layers named {layer.name!r}; merge their values into one")
-        leases[layer.name] = encoded.get(id(layer)) or encoded.setdefault(id(layer), lease_of(layer))
-    return leases
 
 
 def _bind(server: grpc.aio.Server, host: str, port: int) -> int:

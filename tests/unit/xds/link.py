@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from xds import _wire_pb2 as wire
-from xds.model import RuntimeLayer, RuntimeValue
+from xds.model import LeasedResource, RuntimeLayer, RuntimeValue
 from xds.protocol.delta import DeltaStream
 from xds.protocol.events import TTL_FEATURE, DeltaRequest, Node, Notice, SotwRequest
-from xds.protocol.leases import Lease, lease_of
+from xds.protocol.leases import Key, Lease, lease_of
 from xds.protocol.responses import ResponseCache
 from xds.protocol.sotw import SotwStream
 from xds.snapshot import Resource, ResourceSet, Snapshot, encoded, resource_set, snapshot
-from xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from xds.types import CLUSTER, ENDPOINT, EXTENSION_CONFIG, LISTENER, ROUTE, RUNTIME
+
+HTTP_CONNECTION_MANAGER = (
+    "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+)
 
 NODE = Node("catalog-0", "catalog", "1.40.0", frozenset({TTL_FEATURE}), "envoy")
 
@@ -53,8 +57,33 @@ class make:  # noqa: N801  # a namespace, read as a verb: make.cluster(...)
     @staticmethod
     def lease(
         name: str, values: dict[str, RuntimeValue], ttl: float = 15.0, expires_at: float | None = None
-    ) -> dict[str, Lease]:
-        return {name: lease_of(RuntimeLayer(name, values, ttl, expires_at))}
+    ) -> dict[Key, Lease]:
+        return {(RUNTIME, name): lease_of(RuntimeLayer(name, values, ttl, expires_at))}
+
+    @staticmethod
+    def extension(name: str, content: int = 0) -> Resource:
+        return encoded(EXTENSION_CONFIG, name, name.encode() + _pad(content))
+
+    @staticmethod
+    def leased(name: str, content: int = 1, ttl: float = 15.0, expires_at: float | None = None) -> dict[Key, Lease]:
+        """A leased extension config."""
+        one = LeasedResource(make.extension(name, content), ttl, expires_at)
+        return {(EXTENSION_CONFIG, name): lease_of(one)}
+
+    @staticmethod
+    def discovering(listener: str, **defaults: bool) -> Resource:
+        """A listener whose HTTP filters are configured by ECDS on ADS; the values say which have a default."""
+        http = wire.HttpConnectionManager()
+        for name, has_default in defaults.items():
+            source = http.http_filters.add(name=name).config_discovery
+            source.config_source.ads.SetInParent()
+            if has_default:
+                source.default_config.SetInParent()
+        one = wire.Listener()
+        one.filter_chains.add().filters.add().typed_config.CopyFrom(
+            wire.Any(type_url=HTTP_CONNECTION_MANAGER, value=http.SerializeToString())
+        )
+        return encoded(LISTENER, listener, one.SerializeToString())
 
 
 def _pad(content: int) -> bytes:
