@@ -9,7 +9,7 @@ that contradict each other before a client does. A set's version is a sum of its
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -26,6 +26,9 @@ VERSION_LENGTH = 16
 
 #: Sums of hashes are taken modulo this.
 _MODULUS = 1 << 128
+
+#: Selections of one set that are remembered; streams that each ask for other names are served one by one.
+_SELECTIONS = 256
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,31 @@ class ResourceSet:
     def versions(self) -> Mapping[str, str]:
         """Versions by name."""
         return MappingProxyType({name: one.version for name, one in self.resources.items()})
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """All names, in the order of :attr:`resources`."""
+        return tuple(self.resources)
+
+    @cached_property
+    def ordered(self) -> list[Resource]:
+        """All resources, by name. Shared: do not change it."""
+        return [self.resources[name] for name in sorted(self.resources)]
+
+    def among(self, names: Set[str]) -> list[Resource]:
+        """The resources of these names that exist, by name; found once for all who ask for the same. Shared: do not
+        change it."""
+        key = frozenset(names)
+        found = self._selections.get(key)
+        if found is None:
+            found = [self.resources[name] for name in sorted(key & self.resources.keys())]
+            if len(self._selections) < _SELECTIONS:
+                self._selections[key] = found
+        return found
+
+    @cached_property
+    def _selections(self) -> dict[frozenset[str], list[Resource]]:
+        return {}
 
     def changed_since(self, previous: ResourceSet) -> frozenset[str]:
         """Names that are new or have another version than in ``previous``; computed once for all who ask."""

@@ -152,4 +152,5 @@ def test_a_subscription_remembers_no_more_than_it_was_asked(count: int) -> None:
     sub = Subscription(ENDPOINT)
     sub.subscribe(str(number) for number in range(count))
     sub.unsubscribe([str(number) for number in range(count)])
-    assert [sub.names, sub.held, sub.forced, sub.confirmed, sub.rejected] == [set(), {}, set(), set(), {}]
+    assert [sub.names, sub.held.keys(), sub.forced, sub.unconfirmed, sub.rejected] == [set(), set(), set(), set(), {}]
+    assert sub.held.differences <= 32

@@ -7,7 +7,7 @@ comparison of all. ``Held`` behaves like a mapping of names to versions.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 
 from xds.snapshot import ResourceSet
 
@@ -54,12 +54,33 @@ class Held:
         else:
             self._apart[name] = version
 
+    @property
+    def known(self) -> bool:
+        """False while nothing was ever held."""
+        return self._base is not None or bool(self._apart)
+
+    @property
+    def differences(self) -> int:
+        """How many entries are kept beside the shared set."""
+        return len(self._apart)
+
+    def keys(self) -> set[str]:
+        """All names."""
+        return set(self)
+
     def pop(self, name: str) -> None:
         """Hold this name no longer."""
         if self._in_base(name) is None:
             self._apart.pop(name, None)
         else:
             self._apart[name] = None
+
+    def widen(self) -> None:
+        """What is out of scope counts as not held from now on, so that :meth:`behind` names it."""
+        if self._base is not None and self._scope is not None:
+            outside = self._base.resources.keys() - self._scope
+            self._apart = dict.fromkeys(outside) | self._apart
+            self._scope = None
 
     # Beside a set
 
@@ -78,10 +99,9 @@ class Held:
             self[name] = version
         for name in removed:
             self.pop(name)
-        if len(self._apart) > _FEW:
-            self._tidy()
+        self.tidy()
 
-    def behind(self, current: ResourceSet) -> Collection[str]:
+    def behind(self, current: ResourceSet) -> Set[str]:
         """Names that may be held in another version than ``current`` has, or not at all; all others are up to date.
         Names that are out of scope are among them only if something is known about them."""
         if self._base is None:
@@ -116,9 +136,10 @@ class Held:
         # What is out of scope and not held needs no entry, nor does what is held as the new base has it.
         self._apart = {name: version for name, version in self._apart.items() if self._in_base(name) != version}
 
-    def _tidy(self) -> None:
+    def tidy(self) -> None:
         """Draw a new scope where the differences are many."""
-        if self._base is None or len(self._apart) * _TOO_MANY < len(self._base.resources):
+        many = len(self._apart) > _FEW and len(self._apart) * _TOO_MANY >= len(self._base_names())
+        if self._base is None or not many:
             return
         held = {name: version for name in self if (version := self.get(name)) is not None}
         self._scope = frozenset(name for name, version in held.items() if self._version_in_base(name) == version)

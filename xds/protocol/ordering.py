@@ -41,10 +41,9 @@ def holds_back(route: Resource, routes: Subscription, clusters: Subscription | N
     """
     if clusters is None or known is None:
         return False
-    unconfirmed = (route.clusters & known.resources.keys()) - clusters.confirmed
-    if not clusters.wildcard:
-        unconfirmed &= clusters.names
-    return bool(unconfirmed) and not (clusters.rejected and route.name not in routes.held)
+    wanted = route.clusters if clusters.wildcard else route.clusters & clusters.names
+    missing = any(name in known.resources and not clusters.confirms(name) for name in wanted)
+    return missing and not (clusters.rejected and route.name not in routes.held)
 
 
 def served(routes: Subscription | None, clusters: Subscription, endpoints: Subscription | None, now: Snapshot) -> bool:
@@ -56,7 +55,7 @@ def served(routes: Subscription | None, clusters: Subscription, endpoints: Subsc
     """
     if clusters.wildcard or routes is None:
         return True
-    for name in routes.confirmed:
+    for name in filter(routes.confirms, routes.held):
         route = now.find(ROUTE, name)
         for cluster in route.clusters if route else ():
             one = now.find(CLUSTER, cluster)
@@ -66,9 +65,9 @@ def served(routes: Subscription | None, clusters: Subscription, endpoints: Subsc
 
 
 def _has(cluster: Resource, clusters: Subscription, endpoints: Subscription | None, now: Snapshot) -> bool:
-    if cluster.name not in clusters.confirmed:
+    if not clusters.confirms(cluster.name):
         return False
     assignment = cluster.assignment
     if assignment is None or endpoints is None or now.find(ENDPOINT, assignment) is None:
         return True
-    return assignment in endpoints.confirmed
+    return endpoints.confirms(assignment)

@@ -75,7 +75,7 @@ class SotwStream(Stream):
         if not due and not sub.unanswered:
             return None
         if sub.type_url in FULL_STATE:
-            return self._full_state(sub, current, now, kept=self._kept(sub, current))
+            return self._full_state(sub, current, due, now, kept=self._kept(sub, current))
         body = self.cache.sotw(current, current.version, due)
         return self._send(sub, current, body, sent=versions_of(due), now=now)
 
@@ -87,23 +87,24 @@ class SotwStream(Stream):
         if sub.type_url not in FULL_STATE:
             sub.lost(gone)
             return None
-        return self._full_state(sub, current, now, kept={})
+        return self._full_state(sub, current, [], now, kept={})
 
     def _full_state(
-        self, sub: Subscription, current: ResourceSet, now: float, kept: Mapping[str, Resource]
+        self, sub: Subscription, current: ResourceSet, due: list[Resource], now: float, kept: Mapping[str, Resource]
     ) -> Response:
-        """Everything that the client wants, and what it keeps until it may be removed."""
+        """Everything that the client wants (of which it has all but ``due``), and what it keeps until it may be
+        removed."""
         content: Mapping[str, Resource] = current.resources
         if not sub.wildcard or kept:
             content = {name: one for name, one in content.items() if sub.wants(name)} | dict(kept)
-        sent = versions_of(content.values()) if content is not current.resources else current.versions
         # Who reconnects with the version of an unfinished change has not seen its removals.
-        version = combined_version(sent.items()) if kept else current.version
+        version = combined_version(versions_of(content.values()).items()) if kept else current.version
         whole = content is current.resources
         body = self.cache.whole(current) if whole else self.cache.sotw(current, version, list(content.values()))
         self._offered[sub.type_url] = content
-        gone = sorted(sub.held.keys() - sent.keys())
-        return self._send(sub, current, body, sent=sent, removed=gone, now=now)
+        gone = sorted(sub.held.gone(current) - kept.keys())
+        names = current.names if whole else tuple(content)
+        return self._send(sub, current, body, sent=versions_of(due), removed=gone, names=names, now=now)
 
     def _kept(self, sub: Subscription, current: ResourceSet) -> dict[str, Resource]:
         """What is gone but may be in use, as the client has accepted it: absence deletes, so it comes last."""
@@ -119,7 +120,7 @@ class SotwStream(Stream):
         claim = self._claims.pop(sub.type_url, "")
         if claim != current.version or not sub.wildcard or sub.names or sub.nonce:
             return False
-        sub.adopt(current.versions)
+        sub.adopt_all(current)
         self._accepted[sub.type_url] = current.resources
         sub.acked_version, sub.changed_at = current.version, now
         return True

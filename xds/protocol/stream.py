@@ -183,12 +183,14 @@ class Stream(ABC):
         *,
         sent: Mapping[str, str],
         removed: Sequence[str] = (),
+        names: Sequence[str] | None = None,
         now: float,
     ) -> Response:
-        nonce = self._next_nonce()
-        sub.sent(Flight(nonce, current.version, sent, tuple(removed)), now)
+        """``sent`` is new to the client; ``names`` are all in the response, where it repeats others."""
+        nonce, gone = self._next_nonce(), tuple(removed)
+        sub.sent(Flight(nonce, current.version, sent, gone), current, now)
         data = body + codec.nonce_field(nonce)
-        return Response(sub.type_url, current.version, nonce, data, tuple(sent), tuple(removed))
+        return Response(sub.type_url, current.version, nonce, data, tuple(sent if names is None else names), gone)
 
     def _clusters_changed(self, changed: Sequence[Resource]) -> None:
         """Every change of an EDS cluster is followed by its endpoints, even identical ones: without them the cluster

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from xds.protocol.held import Held
 from xds.snapshot import Resource, ResourceSet
 from xds.types import FULL_STATE
 
@@ -32,19 +33,18 @@ class Flight:
 @dataclass(slots=True)
 class Subscription:
     """``held`` maps names to the versions that the client was sent (or said to have when it reconnected);
-    ``forced`` names are owed even if held; ``confirmed`` names were accepted in some version; names ``aside`` are on a
-    lease, which is the business of :mod:`~xds.protocol.holdings`. ``_settled`` is the last
-    set of which the client had everything but what is forced: what is due is then found in what changed since, or
-    in what was sent since (``_touched``).
+    ``forced`` names are owed even if held; ``unconfirmed`` ones are held but were never accepted in any version; names
+    ``aside`` are on a lease, which is the business of :mod:`~xds.protocol.holdings`. ``_settled`` is the last set of
+    which the client had everything but what is forced, and ``_nothing_gone`` the last that lacked nothing it has.
     """
 
     type_url: str
     wildcard: bool = False
     named: bool = False
     names: set[str] = field(default_factory=set)
-    held: dict[str, str] = field(default_factory=dict)
+    held: Held = field(default_factory=Held)
     forced: set[str] = field(default_factory=set)
-    confirmed: set[str] = field(default_factory=set)
+    unconfirmed: set[str] = field(default_factory=set)
     flight: Flight | None = None
     nonce: str = ""
     rejected: dict[str, str] = field(default_factory=dict)
@@ -55,7 +55,6 @@ class Subscription:
     changed_at: float | None = None
     aside: set[str] = field(default_factory=set)
     _settled: ResourceSet | None = None
-    _touched: set[str] = field(default_factory=set)
     _nothing_gone: ResourceSet | None = None
 
     # What the client wants
@@ -70,15 +69,21 @@ class Subscription:
 
     def subscribe(self, names: Iterable[str]) -> None:
         """Add names; each is owed an answer, even if it is held already or was rejected."""
-        for name in names:
-            self.named = True
-            if name == WILDCARD:
-                self.wildcard = self.wildcard or self.type_url in FULL_STATE
-                self._settled = None
-            else:
-                self.names.add(name)
-                self.forced.add(name)
-                self.rejected.pop(name, None)
+        added = set(names)
+        self.named = self.named or bool(added)
+        if WILDCARD in added:
+            added.remove(WILDCARD)
+            self._widen()
+        self.names |= added
+        self.forced |= added
+        for name in added & self.rejected.keys():
+            del self.rejected[name]
+
+    def _widen(self) -> None:
+        """From names to everything: what was not asked for so far is owed."""
+        self.wildcard = self.wildcard or self.type_url in FULL_STATE
+        self.held.widen()
+        self._settled = None
 
     def unsubscribe(self, names: Collection[str]) -> None:
         """Remove names and forget what is no longer wanted; phantom names are ignored."""
@@ -90,14 +95,14 @@ class Subscription:
         for name in unwanted:
             if not self.wants(name):
                 self.forget(name)
+        self.held.tidy()
 
     def forget(self, name: str) -> None:
-        self.held.pop(name, None)
+        self.held.pop(name)
         self.rejected.pop(name, None)
         self.forced.discard(name)
-        self.confirmed.discard(name)
+        self.unconfirmed.discard(name)
         self.aside.discard(name)
-        self._touched.discard(name)
 
     def force(self, names: Iterable[str]) -> None:
         """Owe these names again, whatever is held."""
@@ -106,15 +111,15 @@ class Subscription:
     def set_aside(self, name: str) -> None:
         """Leave this name to its lease."""
         self.aside.add(name)
-        self.held.pop(name, None)
+        self.held.pop(name)
         self.forced.discard(name)
-        self.confirmed.discard(name)
+        self.unconfirmed.discard(name)
 
     def take_back(self, name: str, *, owed: bool) -> None:
         """The lease is over: from now on the set counts, which is ``owed`` if it has this name."""
         if name in self.aside:
             self.aside.remove(name)
-            self.held.pop(name, None)
+            self.held.pop(name)
             if owed:
                 self.forced.add(name)
 
@@ -123,9 +128,20 @@ class Subscription:
         for name, version in versions.items():
             if self.wants(name):
                 self.held[name] = version
-                self.confirmed.add(name)
+                self.unconfirmed.discard(name)
                 self.forced.discard(name)
         self._settled = self._nothing_gone = None
+
+    def adopt_all(self, current: ResourceSet) -> None:
+        """The client has exactly this set from an earlier stream."""
+        self.held.replace(current)
+        self.unconfirmed.clear()
+        self.forced.clear()
+        self._settled = self._nothing_gone = None
+
+    def confirms(self, name: str) -> bool:
+        """Whether the client has accepted this resource in some version."""
+        return name not in self.unconfirmed and name in self.held
 
     # What is due
 
@@ -139,35 +155,30 @@ class Subscription:
         self._pardon(current)
         if self._settled is current and not self.forced:
             return []
-        names = self._candidates(current)
-        due = [current.resources[name] for name in sorted(names) if self._owes(current.resources[name])]
+        due = self._due(current)
         if not due:
             self._settled = current
-            self._touched.clear()
         return due
+
+    def _due(self, current: ResourceSet) -> list[Resource]:
+        if not self.held.known and not self.rejected and not self.aside:
+            return current.ordered if self.wildcard else current.among(self.names)
+        names = self.held.behind(current) | (self.forced & current.resources.keys())
+        return [one for name in sorted(names) if self.wants(name) and self._owes(one := current.resources[name])]
 
     def missing(self, current: ResourceSet) -> list[str]:
         """Names that the client is owed an answer about and that do not exist."""
-        return sorted(name for name in self.forced if name not in current.resources)
+        return sorted(self.forced - current.resources.keys())
 
     def removals(self, current: ResourceSet) -> list[str]:
         """Names that the client has and that exist no longer."""
         if self._nothing_gone is current:
             return []
         self._pardon(current)
-        gone = self.held.keys() - current.resources.keys()
+        gone = self.held.gone(current)
         if not gone:
             self._nothing_gone = current
         return sorted(name for name in gone if self.rejected.get(name) != UNKNOWN)
-
-    def _candidates(self, current: ResourceSet) -> set[str]:
-        """Names that may be due: since it last had everything, what changed; else whatever it wants."""
-        if self._settled is not None:
-            changed = self.forced | self._touched
-            if self._settled is not current:
-                changed |= current.changed_since(self._settled)
-            return {name for name in changed if self.wants(name) and name in current.resources}
-        return set(current.resources) if self.wildcard else self.names & current.resources.keys()
 
     def _owes(self, one: Resource) -> bool:
         if self.rejected.get(one.name) == one.version or one.name in self.aside:
@@ -177,34 +188,35 @@ class Subscription:
     def _pardon(self, current: ResourceSet) -> None:
         """A rejection counts until the content of the type changes."""
         if self.rejected and self.rejected_set != current.version:
+            self.forced.update(name for name in self.rejected if name in current.resources)
             self.rejected.clear()
             self._settled = None
 
     # What happened
 
-    def sent(self, flight: Flight, now: float) -> None:
-        """A response went out."""
+    def sent(self, flight: Flight, current: ResourceSet, now: float) -> None:
+        """A response with resources of ``current`` went out."""
         self.flight, self.nonce = flight, flight.nonce
-        self.held.update(flight.sent)
+        self.unconfirmed.update(flight.sent if not self.held.known else flight.sent.keys() - self.held)
+        self.unconfirmed.difference_update(flight.removed)
+        self.held.take(current, flight.sent, flight.removed)
         self._nothing_gone = None
-        for name in flight.removed:
-            self.held.pop(name, None)
-        self._touched.update(flight.sent, flight.removed)
-        self.forced.difference_update(flight.sent, flight.removed)
+        if self.forced:
+            self.forced.difference_update(flight.sent, flight.removed)
         self.sent_version, self.changed_at = flight.set_version, now
 
     def lost(self, names: Iterable[str]) -> None:
         """The client may have dropped these: if they come back, they are owed."""
         for name in names:
-            self.held.pop(name, None)
-            self.confirmed.discard(name)
-            self._touched.add(name)
+            self.held.pop(name)
+            self.unconfirmed.discard(name)
+        self._settled = None
 
     def acked(self, now: float) -> None:
         """The client accepted the response in flight."""
         flight = self._land(now)
-        self.confirmed |= flight.sent.keys() & self.held.keys()
-        self.confirmed.difference_update(flight.removed)
+        if self.unconfirmed:
+            self.unconfirmed.difference_update(flight.sent)
         self.acked_version = flight.set_version
         if not self.rejected:
             self.error = ""
