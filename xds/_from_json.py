@@ -335,7 +335,7 @@ def _broken_rule(
     explicit = field.optional or field.group is not None
     value = values.get(field.name, None if explicit else field.default)
     if value is None:
-        if rules.missing(rule) and field.name not in values:
+        if rules.missing(rule) and field.name not in values and field.group is None:
             yield Problem(path, f"missing; add '{field.name}: ...'")
         return
     if field.name not in values:

@@ -62,6 +62,12 @@ def parse(text: str) -> Document:
     return Document(data, reader.lines, tuple(reader.duplicates))
 
 
+def dotted(path: Path) -> str:
+    """``services.frontend.replicas.min``; items as ``ingress.routes[0]``."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
 def scalar(text: str) -> Any:
     """A plain scalar by the YAML 1.2 core schema: null, true, false, an integer, a float, or text."""
     if text in _CONSTANTS:

@@ -45,6 +45,11 @@ def files(snapshot: Snapshot, folder: str) -> dict[str, Document]:
     """
 
     def locate(kind: str, name: str) -> str:
+        if (kind, name) == _NAMELESS:
+            raise TranslateError(
+                "on-demand virtual hosts and scoped routes have names that are not known beforehand, so no file can "
+                "hold them; name a file with path_config_source, or serve the listener over ADS"
+            )
         return f"{folder}/{path_of(kind, name)}"
 
     made: dict[str, Document] = {}
@@ -82,6 +87,22 @@ def _document(type_url: str, version: str, resources: Any) -> Document:
 # Where a resource names another one
 
 
+def asked(resource: Document) -> frozenset[tuple[str, str]]:
+    """(short type, name) of everything that a resource (as JSON) asks for on the stream that it came by.
+
+    What has no name beforehand (on-demand virtual hosts, scoped routes) is left out.
+    """
+    found: set[tuple[str, str]] = set()
+
+    def note(kind: str, name: str) -> str:
+        found.add((kind, name))
+        return ""
+
+    _local(resource, note)
+    found.discard(_NAMELESS)
+    return frozenset(found)
+
+
 def _local(value: Any, locate: Locate) -> Any:
     """``value`` with files instead of streams wherever it says where something comes from."""
     if isinstance(value, list):
@@ -111,11 +132,11 @@ def _named(key: str, parent: Mapping[str, Any]) -> tuple[str, str]:
     for field, kind, name in _SOURCES:
         if key == field and name in parent:
             return kind, str(parent[name])
-    raise TranslateError(
-        f"{key!r} asks a control plane for resources whose names are not known beforehand, which no file can answer; "
-        "name a file with path_config_source, or serve this resource over ADS"
-    )
+    return _NAMELESS
 
+
+#: What has no name before somebody asks.
+_NAMELESS = ("", "")
 
 #: Field of type ConfigSource, the type that it asks for, and the field beside it that holds the name.
 _SOURCES = (

@@ -11,6 +11,7 @@ from typing import Any
 
 from xds.codec import to_json
 from xds.model import Mesh, RuntimeLayer, Workload
+from xds.resources import Extra, merged
 from xds.server import XdsServer
 from xds.snapshot import Resource, Snapshot, combined_version
 from xds.translate import snapshots
@@ -23,16 +24,22 @@ class XdsPublisher:
 
     def __init__(self, server: XdsServer) -> None:
         self._server = server
-        self._published: tuple[Mesh, frozenset[Workload]] | None = None
+        self._published: tuple[Mesh, frozenset[Workload], tuple[Extra, ...]] | None = None
+        self._supplied: frozenset[str] = frozenset()
         self._snapshots: Mapping[str, Snapshot] = {}
         self._layers: dict[str, Sequence[RuntimeLayer]] = {}
 
-    def publish(self, mesh: Mesh, workloads: Iterable[Workload]) -> bool:
-        """Publish the slow lane; True if its input changed since the last call."""
-        wanted = (mesh, frozenset(workloads))
+    def publish(self, mesh: Mesh, workloads: Iterable[Workload], extras: Sequence[Extra] = ()) -> bool:
+        """Publish the slow lane, users' own resources in it; True if its input changed since the last call.
+
+        A type that a user ever supplied stays in the snapshots, so that sidecars hear of its last resource's end.
+        """
+        wanted = (mesh, frozenset(workloads), tuple(extras))
         if wanted == self._published:
             return False
-        self._snapshots = snapshots(mesh, wanted[1])
+        self._supplied |= {one.type_url for extra in wanted[2] for one in extra.resources}
+        made, groups = snapshots(mesh, wanted[1]), {one.node_id: one.group for one in wanted[1]}
+        self._snapshots = merged(made, groups, wanted[2], self._supplied) if self._supplied else made
         self._server.publish(self._snapshots)
         self._published = wanted
         self._layers = {node: layers for node, layers in self._layers.items() if node in self._snapshots}

@@ -10,12 +10,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from meshctl.config import resources
 from meshctl.config.checks import check
 from meshctl.config.environment import Override, apply, from_environment, from_flags
 from meshctl.config.model import MeshConfig
-from meshctl.config.problems import Problem, dotted, from_pydantic
+from meshctl.config.problems import Problem, from_pydantic
 from meshctl.errors import MeshConfigError
-from xds.document import Document, DocumentError, Path, parse
+from xds.document import Document, DocumentError, Path, dotted, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def _validate(data: Any, base: FilePath) -> tuple[MeshConfig | None, list[Proble
         config = MeshConfig.model_validate(data, context={"base": base})
     except ValidationError as error:
         return None, [*from_pydantic(error), *_beyond(error, data, base)]
-    return config, check(config)
+    return config, [*check(config), *resources.load(config)]
 
 
 def _beyond(error: ValidationError, data: Any, base: FilePath) -> list[Problem]:

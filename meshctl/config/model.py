@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, PrivateAttr, WithJsonSchema
 
 from meshctl.config.scalars import (
     FilePath,
@@ -19,6 +19,7 @@ from meshctl.config.scalars import (
     IpAddress,
     Label,
     Prefix,
+    Text,
     Url,
     duration,
     integer,
@@ -293,6 +294,36 @@ class PlatformConfig(Section):
     """File with the supervisor's bearer token (`processes`); relative to the mesh file."""
 
 
+def _summary(resources: tuple[Mapping[str, Any], ...]) -> list[str]:
+    """What a list of settings shows of resources: their types and names, never a secret inside them."""
+    names = (f"{str(one.get('@type', '?')).rpartition('.')[2]} {one.get('name', '?')}" for one in resources)
+    return list(names)
+
+
+class ResourcesConfig(Section):
+    """Envoy resources that you write yourself; they are sent beside those that meshctl makes."""
+
+    file: FilePath | None = None
+    """A YAML or JSON file with one resource, a list of them, or a mapping that has such a list under `resources`;
+    relative to the mesh file."""
+    inline: Annotated[tuple[Mapping[str, Any], ...], PlainSerializer(_summary, when_used="json")] = Field(
+        default=(), repr=False
+    )
+    """The resources themselves, each with its `@type`."""
+    groups: tuple[Label, ...] = ()
+    """Services, or the ingress, whose Envoys get them; all Envoys where `groups` and `nodes` are empty."""
+    nodes: tuple[Text, ...] = ()
+    """Node ids (`ingress-0`) that get them, besides `groups`."""
+    override: Flag = False
+    """Lets them take the place of resources of the same type and name; without it such a name is an error."""
+    _loaded: tuple[Any, ...] = PrivateAttr(())
+
+    @property
+    def loaded(self) -> tuple[Any, ...]:
+        """The encoded resources (:class:`xds.snapshot.Resource`); a configuration is equal only if these are, too."""
+        return self._loaded
+
+
 class MeshConfig(Section):
     """A mesh file."""
 
@@ -314,3 +345,5 @@ class MeshConfig(Section):
     """How demand is forecast."""
     platform: PlatformConfig = PlatformConfig()
     """Who runs the replicas."""
+    resources: tuple[ResourcesConfig, ...] = ()
+    """Envoy resources that you write yourself."""

@@ -26,12 +26,6 @@ class Problem:
     message: str
 
 
-def dotted(path: Path) -> str:
-    """``services.frontend.replicas.min``; items as ``ingress.routes[0]``."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".")
-
-
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that ``word`` was probably meant to be."""
     found = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from meshctl.actuators.xds import XdsPublisher
-from meshctl.config import MeshConfig
+from meshctl.config import MeshConfig, resources
 from meshctl.control import mesh, resume
 from meshctl.control.arms import Arms
 from meshctl.control.faults import FaultBoard
@@ -217,7 +217,7 @@ class Loop:
 
     def _publish(self) -> bool:
         wanted = mesh.build(self.config, self.replicas, self._resume.rate_limits)
-        return self._publisher.publish(wanted, mesh.workloads(self.replicas))
+        return self._publisher.publish(wanted, mesh.workloads(self.replicas), resources.extras(self.config))
 
     # -- the fast lane -------------------------------------------------------------------------------------------
 

@@ -8,12 +8,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from meshctl import bootstrap
-from meshctl.config import MeshConfig
+from meshctl.config import MeshConfig, resources
 from meshctl.control import mesh
 from meshctl.model import Replica
 from meshctl.sources.dns import ADMIN_PORT
 from xds import export
 from xds.model import CHAOS_LAYER, LIMITS_LAYER, RuntimeLayer
+from xds.resources import merged
 from xds.snapshot import Snapshot, resource_set, snapshot
 from xds.translate import snapshots
 from xds.translate.runtime import layer_resource
@@ -45,7 +46,9 @@ class Node:
 
 def nodes(config: MeshConfig, replicas: Sequence[Replica]) -> list[Node]:
     """Every node by id. Runtime layers are empty: what they hold is a plan's, and no plan was made."""
-    made = snapshots(mesh.build(config, replicas, {}), mesh.workloads(replicas))
+    workloads = mesh.workloads(replicas)
+    groups = {one.node_id: one.group for one in workloads}
+    made = merged(snapshots(mesh.build(config, replicas, {}), workloads), groups, resources.extras(config))
     layers = resource_set(
         RUNTIME, [layer_resource(RuntimeLayer(name, {}, 1.0)) for name in (CHAOS_LAYER, LIMITS_LAYER)]
     )

@@ -22,7 +22,7 @@ from watchfiles import awatch
 
 from meshctl import config as config_module
 from meshctl.actuators.xds import XdsPublisher
-from meshctl.config import MeshConfig
+from meshctl.config import MeshConfig, resources
 from meshctl.control import platforms
 from meshctl.control.arms import Arms
 from meshctl.control.forecasts import Forecasts
@@ -316,13 +316,21 @@ def _on_signals(plane: ControlPlane) -> None:
 
 
 async def _watch_file(plane: ControlPlane) -> None:
-    """Reload when the mesh file changes. Its folder is watched: editors and mounts replace files."""
-    name = plane.file.resolve().name
-    async for changes in awatch(
-        plane.file.resolve().parent, stop_event=plane.stopping, recursive=False, rust_timeout=500
-    ):
-        if any(Path(path).name == name for _, path in changes):
-            plane.reload()
+    """Reload when the mesh file, or a file that it names, changes. Their folders are watched: editors and mounts
+    replace files.
+    """
+    while not plane.stopping.is_set():
+        watched = _watched(plane)
+        folders = {path.parent for path in watched if path.parent.is_dir()}
+        async for changes in awatch(*folders, stop_event=plane.stopping, recursive=False, rust_timeout=500):
+            if any(Path(path) in watched for _, path in changes):
+                plane.reload()
+                if _watched(plane) != watched:
+                    break
+
+
+def _watched(plane: ControlPlane) -> set[Path]:
+    return {plane.file.resolve(), *(path.resolve() for path in resources.files(plane.loop.config))}
 
 
 async def _prune(plane: ControlPlane) -> None:
