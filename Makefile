@@ -35,7 +35,7 @@ test: lint ## Lint, then run every test.
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 protos: $(STAMP) ## Compile protos/ into xds/.
-	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=xds --pyi_out=xds protos/_wire.proto
+	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=xds --pyi_out=xds protos/_wire.proto protos/_status.proto
 
 clean: ## Remove the virtual environment, caches and reports.
 	rm -rf $(VENV) demo-report .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist

@@ -5,16 +5,20 @@ The board reads the states of live streams when it is asked; of a stream that en
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
+from xds.changes import ChangeTimes
+from xds.convergence import Change, Converged, Convergence
+from xds.histogram import Histogram
 from xds.protocol.events import Node, Notice, Response
 from xds.protocol.stream import State, Stream, TypeState
+from xds.snapshot import Snapshot
 from xds.types import short_name
 
-EventKind = Literal["connect", "disconnect", "push", "ack", "nack", "refused"]
+EventKind = Literal["connect", "disconnect", "push", "ack", "nack", "refused", "denied", "limited", "certificate"]
 EVENT_KINDS: frozenset[EventKind] = frozenset(get_args(EventKind))
 
 #: When two streams of one node tell different stories about a type, the worse one counts.
@@ -27,7 +31,9 @@ TypeStatus = TypeState
 class XdsEvent:
     """Something that happened on a stream. ``type`` is a short name (``cds``), empty where none applies.
 
-    Heartbeats are no events. ``refused`` is a lease that the server would not give; ``message`` says why.
+    Heartbeats are no events. ``refused`` is a lease that the server would not give; ``message`` says why. ``denied`` is
+    a peer whose certificate does not make it that node, ``limited`` one that wanted too much (``version`` is the reason
+    in one word), ``certificate`` a change of the server's own (``version``: ``rotated`` or ``refused``).
     """
 
     kind: EventKind
@@ -62,11 +68,22 @@ class StatusBoard:
     """States by node, and counters since the server's start.
 
     ``pushes`` counts by (short type, outcome): outcome ``sent`` when a response goes out, ``acked`` or ``nacked``
-    when it is answered; heartbeats are counted apart. At most ``max_strangers`` unconnected nodes that
-    nobody expects are remembered.
+    when it is answered; heartbeats are counted apart. ``push_seconds`` and ``convergence_seconds`` are histograms by
+    short type: of the time from a response to its answer, and from a change to the last ACK of it. At most
+    ``max_strangers`` unconnected nodes that nobody expects are remembered.
     """
 
-    def __init__(self, clock: Callable[[], float], max_strangers: int = 1000) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        max_strangers: int = 1000,
+        on_converged: Callable[[Converged], None] | None = None,
+    ) -> None:
+        self.push_seconds: defaultdict[str, Histogram] = defaultdict(Histogram)
+        self.convergence_seconds: defaultdict[str, Histogram] = defaultdict(Histogram)
+        self.convergence = Convergence(clock, self._converged)
+        self.times = ChangeTimes()
+        self._on_converged = on_converged
         self.pushes: Counter[tuple[str, str]] = Counter()
         self.acks: Counter[str] = Counter()
         self.nacks: Counter[str] = Counter()
@@ -89,7 +106,41 @@ class StatusBoard:
         """How many nodes have a stream."""
         return sum(1 for one in self._seen.values() if one.streams)
 
+    def streams(self) -> list[tuple[Node, Sequence[Stream]]]:
+        """The open streams of every connected node, by node id."""
+        connected = (self._seen[node_id] for node_id in sorted(self._seen))
+        return [(seen.node, tuple(seen.streams)) for seen in connected if seen.streams]
+
+    def behind(self) -> dict[str, int]:
+        """How many streams lack a change that was published, by short type."""
+        return {short_name(url): count for url, count in self.convergence.behind().items()}
+
     # For the server
+
+    def published(self, before: Mapping[str, Snapshot], after: Mapping[str, Snapshot]) -> Change:
+        """Every node that is in ``after`` should have its snapshot from now on; equal sets are the same object."""
+        now = self._clock()
+        for node_id, snapshot in after.items():
+            self.times.published(snapshot, before.get(node_id), now)
+        return self.convergence.begin(now)
+
+    def owes(self, change: Change, stream: Stream, snapshot: Snapshot | None) -> None:
+        """The stream is about to get this snapshot."""
+        for type_url in stream.subscriptions:
+            before = stream.snapshot.get(type_url) if stream.snapshot else None
+            after = snapshot.get(type_url) if snapshot else None
+            if after is not before and after is not None and after != before:
+                self.convergence.owe(change, stream, type_url)
+
+    def owes_leases(self, change: Change, stream: Stream) -> None:
+        """The stream was told of new leases."""
+        for type_url in stream.leased:
+            if not stream.in_sync(type_url, self._clock()):
+                self.convergence.owe(change, stream, type_url)
+
+    def rested(self, stream: Stream) -> None:
+        """The stream has nothing to send now."""
+        self.convergence.idle(stream)
 
     def expect(self, node_ids: Iterable[str]) -> None:
         """These nodes should exist; others that are not connected are forgotten."""
@@ -112,6 +163,7 @@ class StatusBoard:
         now = self._clock()
         seen.last = self._merge(seen.streams, now)
         seen.streams.remove(stream)
+        self.convergence.closed(stream)
         if not seen.streams:
             seen.since = now
             self._forget_strangers()
@@ -123,12 +175,16 @@ class StatusBoard:
         else:
             self.pushes[short_name(response.type_url), "sent"] += 1
 
-    def note(self, notice: Notice) -> None:
+    def note(self, notice: Notice, stream: Stream) -> None:
         """A response was answered, or a lease refused."""
         name = short_name(notice.type_url)
         if notice.kind == "ack":
             self.acks[name] += 1
             self.pushes[name, "acked"] += 1
+            self.push_seconds[name].observe(notice.seconds)
+            self.convergence.acked(stream, notice.type_url)
+            if stream.idle:
+                self.convergence.idle(stream)
         elif notice.kind == "nack":
             self.nacks[name] += 1
             self.pushes[name, "nacked"] += 1
@@ -148,10 +204,20 @@ class StatusBoard:
     def _merge(self, streams: Iterable[Stream], now: float) -> dict[str, TypeStatus]:
         merged: dict[str, TypeStatus] = {}
         for stream in streams:
-            for type_url, state in stream.states(now).items():
-                name = short_name(type_url)
+            for type_url, found in stream.states(now).items():
+                name, state = short_name(type_url), self._since(stream, type_url, found)
                 merged[name] = worse(merged[name], state) if name in merged else state
         return merged
+
+    def _since(self, stream: Stream, type_url: str, state: TypeStatus) -> TypeStatus:
+        """A type that is behind dates from the first change that it lacks, whatever it was sent since."""
+        since = self.convergence.behind_since(stream, type_url)
+        return state if since is None or state.state == "SYNCED" else replace(state, since=since)
+
+    def _converged(self, converged: Converged) -> None:
+        self.convergence_seconds[short_name(converged.type_url)].observe(converged.seconds)
+        if self._on_converged is not None:
+            self._on_converged(converged)
 
     def _forget_strangers(self) -> None:
         """The longest unseen go first: ids come from clients, and memory is ours."""

@@ -103,11 +103,12 @@ def test_strangers_are_remembered_in_bounded_number(board: StatusBoard, clock: C
 
 
 def test_counters(board: StatusBoard) -> None:
+    stream = client_of().machine
     board.count(Response(CLUSTER, "v", "n", b""))
     board.count(Response(RUNTIME, "v", "n", b"", heartbeat=True))
-    board.note(Notice("ack", CLUSTER, "v"))
-    board.note(Notice("nack", CLUSTER, "v", "bad"))
-    board.note(Notice("refused", RUNTIME, "", "no"))
+    board.note(Notice("ack", CLUSTER, "v", seconds=0.7), stream)
+    board.note(Notice("nack", CLUSTER, "v", "bad"), stream)
+    board.note(Notice("refused", RUNTIME, "", "no"), stream)
     assert dict(board.pushes) == {
         ("cds", "sent"): 1,
         ("cds", "acked"): 1,
@@ -115,6 +116,24 @@ def test_counters(board: StatusBoard) -> None:
         ("rtds", "refused"): 1,
     }
     assert (board.acks["cds"], board.nacks["cds"], board.heartbeats) == (1, 1, 1)
+    assert list(board.push_seconds["cds"].cumulative())[:3] == [(0.1, 0), (0.5, 0), (1.0, 1)]
+    assert board.push_seconds["cds"].total == 0.7
+
+
+def test_a_type_is_behind_since_the_first_change_that_it_lacks(board: StatusBoard, clock: Clock) -> None:
+    client, before = client_of(), make.snapshot(make.cluster("a"))
+    board.opened(client.machine, NODE)
+    client.settle()
+    for moment, content in ((110.0, 1), (120.0, 2)):
+        clock.now = client.now = moment
+        after = make.snapshot(make.cluster("a", content))
+        board.owes(board.published({"catalog-0": before}, {"catalog-0": after}), client.machine, after)
+        client.machine.publish(after)
+        assert client.get() is not None or content == 2, "nothing more is sent while the first is unanswered"
+        before = after
+    (node,) = board.nodes()
+    assert (node.types["cds"].state, node.types["cds"].since) == ("STALE", 110.0)
+    assert board.behind() == {"cds": 1}
 
 
 @pytest.mark.parametrize(
