@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshctl.history.counters import quantile
-from meshctl.sources.traffic import NodeWindow, Totals
+from meshctl.sources.windows import NodeWindow, Totals
 from xds.model import CONTROL, TREATMENT
 
 _KEPT = 5000

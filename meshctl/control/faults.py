@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from meshctl.errors import MeshctlError
-from meshctl.sources.traffic import NodeWindow
+from meshctl.sources.windows import NodeWindow
 from xds.model import CHAOS_LAYER, Fault, RuntimeLayer, RuntimeValue
 from xds.translate import runtime
 

@@ -28,7 +28,8 @@ from meshctl.model import Demand, Observation, Plan, Replica, ServiceMemory
 from meshctl.planning.plan import Current, decide
 from meshctl.planning.settings import PlanSettings
 from meshctl.scaling import policy
-from meshctl.sources.traffic import Traffic, Window
+from meshctl.sources.traffic import Traffic
+from meshctl.sources.windows import Window
 from xds.model import LIMITS_LAYER, RuntimeLayer
 from xds.translate import runtime
 

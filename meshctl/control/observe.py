@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from meshctl.history.counters import quantile
 from meshctl.model import EdgeObservation, Observation, Replica, ServiceObservation
-from meshctl.sources.traffic import NodeWindow, Totals, Window
+from meshctl.sources.windows import NodeWindow, Totals, Window
 
 
 @dataclass(slots=True)

@@ -1,20 +1,23 @@
 """What sidecars report, folded into one window per tick.
 
 Each sidecar flushes deltas about once a second. A flush that is lost shows only in the start and end times of its
-neighbours, so every rate is divided by the time that its flushes *cover*, never by the length of the tick.
+neighbours, so every rate is divided by the time that its flushes *cover*, never by the length of the tick. A sidecar
+that sends no OTLP is known by its load reports (:mod:`meshctl.sources.lrs`), if it sends those.
 Statistics: https://www.envoyproxy.io/docs/envoy/latest/configuration/upstream/cluster_manager/cluster_stats
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from meshctl.history.counters import CounterTracker
+from meshctl.sources.lrs import Loads
 from meshctl.sources.otlp import Export, Point
-from xds.translate.clusters import INBOUND_APP
+from meshctl.sources.windows import NodeWindow, Totals, Window
+from xds.loads import LoadReport
 from xds.translate.listeners import RATE_LIMIT_BASE, RATE_LIMIT_PLAN
 
 _MS = 1e-3
@@ -25,84 +28,17 @@ MAX_SOURCES = 1000
 _Source = tuple[str, str, tuple[tuple[str, str], ...]]
 
 
-@dataclass(slots=True)
-class Totals:
-    """Requests of one sidecar towards one cluster (or of one route) within a window: counts, not rates.
-
-    ``requests`` were sent, retries included; ``errors`` are 5xx answers, overflowed requests included;
-    ``overflow`` were refused by a circuit breaker and never sent. ``time_sum`` (seconds) and ``counts``
-    (per bucket of ``bounds``, seconds, last one open) describe latency.
-    """
-
-    requests: float = 0.0
-    completed: float = 0.0
-    retries: float = 0.0
-    errors: float = 0.0
-    overflow: float = 0.0
-    time_sum: float = 0.0
-    time_count: int = 0
-    bounds: tuple[float, ...] = ()
-    counts: list[int] = field(default_factory=list)
-
-    def add_times(
-        self, total: float, count: int, bounds: tuple[float, ...], counts: tuple[int, ...] | list[int]
-    ) -> None:
-        """Merge a latency histogram (seconds); a change of buckets keeps the newest ones."""
-        self.time_sum += total
-        self.time_count += count
-        if bounds != self.bounds or len(counts) != len(self.counts):
-            self.bounds, self.counts = bounds, list(counts)
-            return
-        self.counts = [mine + other for mine, other in zip(self.counts, counts, strict=True)]
-
-    def merge(self, other: Totals) -> None:
-        """Add another sidecar's totals to these."""
-        self.requests += other.requests
-        self.completed += other.completed
-        self.retries += other.retries
-        self.errors += other.errors
-        self.overflow += other.overflow
-        if other.counts:
-            self.add_times(other.time_sum, other.time_count, other.bounds, other.counts)
-
-    @property
-    def mean_latency(self) -> float | None:
-        return self.time_sum / self.time_count if self.time_count else None
-
-
-@dataclass(slots=True)
-class NodeWindow:
-    """What one sidecar reported within a window of ``covered`` seconds (the sum of its flushes' lengths)."""
-
-    covered: float = 0.0
-    clusters: dict[str, Totals] = field(default_factory=lambda: defaultdict(Totals))
-    arms: dict[tuple[str, str], Totals] = field(default_factory=lambda: defaultdict(Totals))
-    rate_limited: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    aborts: float = 0.0
-    delays: float = 0.0
-    last_end: float = 0.0
-
-    @property
-    def inbound(self) -> Totals:
-        """Requests to the sidecar's own application."""
-        return self.clusters.get(INBOUND_APP, Totals())
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """One tick's telemetry: by node id, and applications' metrics as ``{service: {name: rate per second}}``."""
-
-    nodes: Mapping[str, NodeWindow]
-    business: Mapping[str, Mapping[str, float]]
-
-
 class Traffic:
-    """Collects exports between two calls of :meth:`take`.
+    """Collects exports and load reports between two calls of :meth:`take`. ``clock`` tells seconds.
 
-    What unknown senders say is not counted, and nobody is known before :meth:`know`.
+    What unknown senders say is not counted, and nobody is known before :meth:`know`. ``load_reports`` counts those
+    that were used, and those that were ignored because OTLP told the same (``redundant``).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._loads = Loads()
+        self.load_reports: Counter[str] = Counter()
         self._groups: Mapping[str, str] = {}
         self._services: frozenset[str] = frozenset()
         self._nodes: dict[str, NodeWindow] = defaultdict(NodeWindow)
@@ -115,10 +51,12 @@ class Traffic:
         """From now on ``groups`` (node id to group) are the platform's sidecars, and ``services`` the applications that
         may report business metrics."""
         self._groups, self._services = groups, services
+        self._loads.know(groups)
 
     def accept(self, export: Export) -> bool:
         """Count one export; False if its sender is unknown."""
         if self._groups.get(export.instance) == export.service and _is_envoy(export):
+            self._loads.heard(export.instance, self._clock())
             self._accept_sidecar(self._nodes[export.instance], export)
         elif export.service in self._services:
             self._accept_application(export)
@@ -127,9 +65,20 @@ class Traffic:
             return False
         return True
 
+    def accept_load(self, report: LoadReport) -> bool:
+        """Count one load report; False if its sender is unknown."""
+        if self._groups.get(report.node_id) != report.group:
+            self.rejected += len(report.clusters)
+            return False
+        self.load_reports["used" if self._loads.add(report) else "redundant"] += 1
+        return True
+
     def take(self) -> Window:
         """The window so far; the next one starts now."""
-        window = Window(dict(self._nodes), {service: _summed(found) for service, found in self._business.items()})
+        nodes = dict(self._nodes)
+        window = Window(
+            nodes | self._loads.take(nodes), {service: _summed(found) for service, found in self._business.items()}
+        )
         self._nodes, self._business = defaultdict(NodeWindow), defaultdict(dict)
         return window
 

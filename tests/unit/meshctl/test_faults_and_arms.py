@@ -6,7 +6,7 @@ import pytest
 
 from meshctl.control.arms import Arms, good, slow
 from meshctl.control.faults import MAX_DURATION, FaultBoard, FaultConflictError
-from meshctl.sources.traffic import NodeWindow, Totals
+from meshctl.sources.windows import NodeWindow, Totals
 from xds.model import Fault
 
 ABORT = Fault("catalog", "abort", percent=30, treatment_percent=50)

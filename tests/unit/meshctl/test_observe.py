@@ -6,7 +6,7 @@ import pytest
 
 from meshctl.control.observe import heard, observe
 from meshctl.model import Phase, Replica
-from meshctl.sources.traffic import NodeWindow, Totals, Window
+from meshctl.sources.windows import NodeWindow, Totals, Window
 from xds.model import Address
 
 

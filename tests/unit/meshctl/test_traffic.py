@@ -6,6 +6,7 @@ import pytest
 
 from meshctl.sources.otlp import Export, Point, PointKind
 from meshctl.sources.traffic import MAX_SOURCES, Traffic
+from xds.loads import ClusterLoad, LoadReport
 
 
 def point(
@@ -108,3 +109,79 @@ def test_business_metrics_become_rates_whatever_their_temporality(traffic: Traff
     assert traffic.take().business == {"checkout": {"orders": 2.0}}
     orders(7, 20.0, 21.0, "cumulative")  # restarted
     assert traffic.take().business["checkout"]["orders"] == pytest.approx(7 / 9)
+
+
+# Load reports
+
+
+def load_report(now: float, issued: int = 10, *, interval: float = 5.0, group: str = "frontend") -> LoadReport:
+    load = ClusterLoad("catalog", interval, issued=issued, succeeded=issued - 1, failed=1, dropped=2)
+    return LoadReport("frontend-0", group, now, (load, ClusterLoad("idle", interval)))
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def loaded(clock: Clock) -> Traffic:
+    made = Traffic(clock)
+    made.know({"frontend-0": "frontend"}, frozenset({"frontend", "catalog"}))
+    return made
+
+
+def otlp(requests: float, end: float) -> Export:
+    point_ = point("cluster.upstream_rq_total", requests, end - 1.0, end, cluster_name="catalog")
+    return Export("frontend", "frontend-0", [point_])
+
+
+def test_a_sidecar_without_otlp_is_known_by_its_load_reports(loaded: Traffic) -> None:
+    assert loaded.accept_load(load_report(100.0))
+    assert loaded.accept_load(load_report(105.0, 20))
+    node = loaded.take().nodes["frontend-0"]
+    totals = node.clusters["catalog"]
+    assert node.covered == 10.0
+    assert (totals.requests, totals.completed, totals.errors, totals.overflow, totals.retries) == (30, 30, 2, 4, 0)
+    assert loaded.take().nodes == {}
+    assert loaded.load_reports == {"used": 2}
+
+
+def test_what_otlp_told_is_not_counted_twice(loaded: Traffic, clock: Clock) -> None:
+    loaded.accept(otlp(7, 100.0))
+    clock.now = 103.0
+    loaded.accept_load(load_report(103.0))
+    assert loaded.take().nodes["frontend-0"].clusters["catalog"].requests == 7
+    loaded.accept_load(load_report(104.9))
+    assert loaded.take().nodes == {}, "it covers a moment of which OTLP told, in an earlier window"
+    assert loaded.load_reports == {"redundant": 2}
+
+
+def test_otlp_wins_if_it_begins_within_the_window(loaded: Traffic, clock: Clock) -> None:
+    loaded.accept_load(load_report(100.0))
+    clock.now = 101.0
+    loaded.accept(otlp(7, 101.0))
+    node = loaded.take().nodes["frontend-0"]
+    assert (node.clusters["catalog"].requests, node.covered) == (7, 1.0)
+
+
+def test_load_reports_take_over_where_otlp_ends(loaded: Traffic, clock: Clock) -> None:
+    loaded.accept(otlp(7, 100.0))
+    loaded.take()
+    clock.now = 105.0
+    loaded.accept_load(load_report(105.0))
+    assert loaded.take().nodes["frontend-0"].clusters["catalog"].requests == 10
+
+
+@pytest.mark.parametrize("group", ["catalog", ""])
+def test_load_reports_of_strangers_are_not_counted(loaded: Traffic, group: str) -> None:
+    assert not loaded.accept_load(load_report(100.0, group=group))
+    assert loaded.take().nodes == {}
+    assert loaded.rejected == 2
