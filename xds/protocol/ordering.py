@@ -39,7 +39,7 @@ def holds_back(route: Resource, routes: Subscription, clusters: Subscription | N
     Where the clusters were *rejected*, a client that has the route configuration in an older version keeps that; one
     that has none gets the new one, because routes to most clusters are better than no routes at all.
     """
-    if clusters is None or known is None:
+    if clusters is None or known is None or clusters.confirms_all(known):
         return False
     wanted = route.clusters if clusters.wildcard else route.clusters & clusters.names
     missing = any(name in known.resources and not clusters.confirms(name) for name in wanted)

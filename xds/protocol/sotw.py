@@ -71,7 +71,8 @@ class SotwStream(Stream):
     def _addition(self, sub: Subscription, current: ResourceSet, due: list[Resource], now: float) -> Response | None:
         if self._believes_claim(sub, current, now):
             return None
-        sub.forced.intersection_update(current.resources)
+        if sub.forced:
+            sub.forced.intersection_update(current.resources)
         if not due and not sub.unanswered:
             return None
         if sub.type_url in FULL_STATE:

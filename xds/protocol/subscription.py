@@ -143,6 +143,10 @@ class Subscription:
         """Whether the client has accepted this resource in some version."""
         return name not in self.unconfirmed and name in self.held
 
+    def confirms_all(self, current: ResourceSet) -> bool:
+        """Whether the client surely has accepted everything that it wants of this set; cheap, so False may be wrong."""
+        return self._settled is current and not self.unconfirmed and not self.rejected and not self.forced
+
     # What is due
 
     @property
@@ -197,7 +201,8 @@ class Subscription:
     def sent(self, flight: Flight, current: ResourceSet, now: float) -> None:
         """A response with resources of ``current`` went out."""
         self.flight, self.nonce = flight, flight.nonce
-        self.unconfirmed.update(flight.sent if not self.held.known else flight.sent.keys() - self.held)
+        new = (name for name in flight.sent if name not in self.held)
+        self.unconfirmed.update(new if self.held.known else flight.sent)
         self.unconfirmed.difference_update(flight.removed)
         self.held.take(current, flight.sent, flight.removed)
         self._nothing_gone = None
