@@ -20,12 +20,12 @@ def string_match(kind: str, text: str, *, ignore_case: bool = False) -> Match:
     """A StringMatcher: ``kind`` is the name of its field. RemoteError if it is none that is known here."""
     if kind == "safe_regex":
         return compile_pattern(text).matches  # ignore_case has no effect on it, says the API
-    if kind != "exact" and not text:
-        raise RemoteError(f"node_id.{kind} is empty; use safe_regex '.*' to match every node")
-    wanted = text.lower() if ignore_case else text
     compare = _COMPARISONS.get(kind)
     if compare is None:
         raise RemoteError(f"node_id: {kind or 'no pattern'!r}; expected one of {', '.join(_COMPARISONS)}, safe_regex")
+    if kind != "exact" and not text:
+        raise RemoteError(f"node_id.{kind} is empty; use safe_regex '.*' to match every node")
+    wanted = text.lower() if ignore_case else text
     return lambda node_id: compare(node_id.lower() if ignore_case else node_id, wanted)
 
 
