@@ -7,6 +7,7 @@ happens is told to a :class:`Host`, the server. Each step here is paid by every 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -14,7 +15,10 @@ from typing import Protocol
 from xds.errors import CodecError, RemoteError
 from xds.protocol.events import DeltaRequest, Notice, Response, SotwRequest
 from xds.protocol.stream import Stream
+from xds.server.admission import check_request, check_stream, inflated
+from xds.server.gate import Visit, expired, too_late
 from xds.server.services import Context
+from xds.server.slots import Slots
 
 Decoder = Callable[[bytes], SotwRequest | DeltaRequest]
 
@@ -33,6 +37,9 @@ class Host(Protocol):
 
     def sent(self, connection: Connection, response: Response) -> None:
         """A response goes out."""
+
+    def rested(self, connection: Connection) -> None:
+        """Nothing is due."""
 
     def noted(self, connection: Connection, notices: list[Notice]) -> None:
         """Something happened that people want to know."""
@@ -65,31 +72,67 @@ class Bell:
 
 @dataclass(eq=False, slots=True)
 class Connection:
-    """``bell`` rings whenever the machine may have something to send."""
+    """``bell`` rings whenever the machine may have something to send. ``holds`` and ``slow`` are about its slot."""
 
     machine: Stream
     decode: Decoder
     host: Host
+    visit: Visit
+    slots: Slots
     bell: Bell = field(default_factory=Bell)
     failure: RemoteError | CodecError | None = None
     ended: bool = False
+    holds: bool = False
+    slow: bool = False
+    cut: bool = False
+    task: asyncio.Task[None] | None = None
 
     def end(self) -> None:
+        """A response that the client is slow to take is not waited for."""
         self.ended = True
         self.bell.ring()
+        if self.task is not None and self in self.slots.writing and not self.cut:
+            self.cut = self.task.cancel()
+
+    def fail(self, failure: RemoteError) -> None:
+        """End the stream, and let the client know why."""
+        self.failure = failure
+        self.end()
 
     async def run(self, context: Context) -> None:
         """Serve until either side ends the stream."""
+        self.task = asyncio.current_task()
+        timers = self._deadlines(asyncio.get_running_loop())
         reader = asyncio.create_task(self._read(context))
         try:
             await self._write(context)
+        except asyncio.CancelledError:
+            if not self.cut or self.task is None or self.task.uncancel():
+                raise
         finally:
+            self.slots.drop(self)
             reader.cancel()
+            for timer in timers:
+                timer.cancel()
+
+    def _deadlines(self, loop: asyncio.AbstractEventLoop) -> list[asyncio.TimerHandle]:
+        """When the client must have said who it is, and when its certificate ends."""
+        timers = [loop.call_later(self.visit.ticket.limits.first_request_seconds, self._late)]
+        if math.isfinite(self.visit.peer.expires):
+            timers.append(loop.call_later(self.visit.peer.expires - self.host.now(), lambda: self.fail(expired())))
+        return timers
+
+    def _late(self) -> None:
+        if self.machine.node is None:
+            self.fail(too_late())
 
     async def _read(self, context: Context) -> None:
         """Feed requests to the machine until the client ends the stream or breaks the protocol."""
+        ticket, clock = self.visit.ticket, asyncio.get_running_loop().time
         try:
             while isinstance(data := await context.read(), bytes):  # anything else is the end
+                if (delay := ticket.pace(clock())) > 0.0:
+                    await asyncio.sleep(delay)
                 self._receive(data)
                 if not self.machine.idle:
                     self.bell.ring()
@@ -100,23 +143,38 @@ class Connection:
 
     async def _write(self, context: Context) -> None:
         """Send what is due, one response at a time; requests that have arrived meanwhile are handled first."""
-        machine, host = self.machine, self.host
+        machine, host, slots, clock = self.machine, self.host, self.slots, asyncio.get_running_loop().time
         while not self.ended:
+            if not self.slow:
+                if slots.free > 0:
+                    slots.free -= 1
+                else:
+                    await slots.wait()
+                self.holds = True
             response = machine.poll(host.now())
             if machine.notices:
                 host.noted(self, machine.take_notices())
             if response is None:
+                slots.drop(self)
+                host.rested(self)
                 await self.bell.wait()
-            else:
+            elif not self.ended:
                 host.sent(self, response)
-                await context.write(response.data)
+                slots.writing[self] = clock()
+                try:
+                    await context.write(response.data)
+                finally:
+                    slots.written(self, clock())
 
     def _receive(self, data: bytes) -> None:
+        limits, data = self.visit.ticket.limits, inflated(data, self.visit.ticket.limits.message_bytes)
         machine, request = self.machine, self.decode(data)
+        check_request(limits, request, len(data))
         stranger = machine.node is None
         if stranger:
             self.host.introduced(self, request)
         notices = machine.receive(request, self.host.now())
+        check_stream(limits, machine)
         if stranger:
             self.host.opened(self)
         self.host.noted(self, notices)

@@ -19,7 +19,9 @@ import grpc
 import grpc.aio
 
 from xds import codec
-from xds.errors import PortInUse
+from xds.convergence import Change, Converged
+from xds.errors import AccessDenied, CodecError, LimitExceeded, PortInUse, RemoteError
+from xds.loads import LoadReport
 from xds.protocol.delta import DeltaStream
 from xds.protocol.events import DeltaRequest, Notice, Response, SotwRequest
 from xds.protocol.holding import HEARTBEATS
@@ -28,8 +30,14 @@ from xds.protocol.responses import ResponseCache
 from xds.protocol.sotw import SotwStream
 from xds.protocol.stream import Stream
 from xds.server.connection import Connection, Decoder
+from xds.server.csds import ClientStatus
+from xds.server.gate import Gate, Refusal, options, status_of
+from xds.server.identity import Peer, Policy, peer_of
+from xds.server.lrs import LoadReporting
 from xds.server.services import METHODS, Behavior, Context, Method, StreamHandler
 from xds.server.settings import Settings
+from xds.server.slots import Slots, unread
+from xds.server.tls import Rotation, TlsChange, TlsFiles
 from xds.snapshot import ResourceSet, Snapshot
 from xds.status import EVENT_KINDS, EventKind, StatusBoard, XdsEvent
 from xds.types import short_name
@@ -46,7 +54,8 @@ class XdsServer:
     """Streams snapshots, and leased runtime layers and extension configs, to nodes.
 
     ``on_event`` hears of everything but heartbeats, or only of ``kinds``: pushes and ACKs are many, and counted by
-    :attr:`status` anyway. ``clock`` (seconds) is the one on which leases' ``expires_at`` is measured.
+    :attr:`status` anyway. ``on_load`` hears of clients' load reports, and ``on_converged`` of each change that reached
+    everybody. ``clock`` (seconds) is the one on which leases' ``expires_at`` is measured.
     """
 
     def __init__(
@@ -54,14 +63,25 @@ class XdsServer:
         *,
         on_event: Callable[[XdsEvent], None] | None = None,
         kinds: Collection[EventKind] = EVENT_KINDS,
+        on_load: Callable[[LoadReport], None] | None = None,
+        on_converged: Callable[[Converged], None] | None = None,
         clock: Callable[[], float] = time.time,
         settings: Settings | None = None,
+        tls: TlsFiles | None = None,
+        policy: Policy | None = None,
     ) -> None:
-        self.status = StatusBoard(clock)
+        self.status = StatusBoard(clock, on_converged=on_converged)
         self._on_event = on_event
         self._kinds = frozenset(kinds) if on_event is not None else frozenset()
         self._clock = clock
         self._settings = settings or Settings()
+        self._tls = tls
+        self.gate = Gate(self._settings.limits, policy or Policy(open_secrets=True), self._refused, clock)
+        self._loads = LoadReporting(on_load, gate=self.gate, now=clock, settings=self._settings)
+        self._client_status = ClientStatus(self.status, gate=self.gate, now=clock, settings=self._settings)
+        self._slots = Slots(
+            self._settings.concurrent_pushes, self._settings.slow_write_seconds, self._settings.write_deadline_seconds
+        )
         self._cache = ResponseCache()
         self._connections: set[Connection] = set()
         self._snapshots: dict[str, Snapshot] = {}
@@ -69,21 +89,25 @@ class XdsServer:
         self._leases: dict[str, Leases] = {}
         self._look_every = _SLOWEST_LOOK
         self._server: grpc.aio.Server | None = None
-        self._heartbeats: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
     # Life
 
     async def start(self, host: str, port: int, handlers: Sequence[grpc.GenericRpcHandler[Any, Any]] = ()) -> int:
-        """Listen, and return the port (a free one for port 0). PortInUse if the address is taken."""
+        """Listen, and return the port (a free one for port 0). PortInUse if the address is taken; TlsError if there is
+        no certificate to serve."""
+        rotation = Rotation(self._tls, self._clock, self._certificate_reporter()) if self._tls else None
         server = grpc.aio.server(options=self._options())
         own = StreamHandler({method.path: self._behavior(method) for method in METHODS})
-        server.add_generic_rpc_handlers((own, *handlers))
-        bound = _bind(server, host, port)
+        server.add_generic_rpc_handlers((own, *self._reporting(), *handlers))
+        bound = _bind(server, host, port, rotation)
         self._stopping = False
         await server.start()
         self._server = server
-        self._heartbeats = asyncio.create_task(self._beat(), name="xds-heartbeats")
+        self._tasks = [asyncio.create_task(self._beat(), name="xds-heartbeats")]
+        if rotation is not None:
+            self._tasks.append(asyncio.create_task(rotation.watch(), name="xds-certificate"))
         return bound
 
     async def stop(self, grace: float) -> None:
@@ -91,11 +115,12 @@ class XdsServer:
         self._stopping = True
         for connection in self._connections:
             connection.end()
-        if self._heartbeats is not None:
-            self._heartbeats.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._heartbeats
-            self._heartbeats = None
+        self._client_status.stop()
+        self._loads.stop()
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._server is not None:
             server, self._server = self._server, None
             await server.stop(grace)
@@ -106,10 +131,11 @@ class XdsServer:
         """Replace what every node should have. A node that is not in ``snapshots`` is unknown: silence."""
         for node_id in self._snapshots.keys() - snapshots.keys():
             self._leases.pop(node_id, None)
-        self._snapshots = {node_id: self._interned(one) for node_id, one in snapshots.items()}
+        before, self._snapshots = self._snapshots, {node_id: self._interned(one) for node_id, one in snapshots.items()}
         self.status.expect(self._snapshots)
+        change = self.status.published(before, self._snapshots)
         for connection in self._connections:
-            self._supply(connection)
+            self._supply(connection, change)
 
     def lease(self, leases: Mapping[str, Sequence[Leasable]]) -> None:
         """Set what these nodes have on a lease: runtime layers and extension configs. Other nodes keep theirs.
@@ -127,10 +153,12 @@ class XdsServer:
         }
         self._leases.update(checked)
         self._look_more_often(encoded.values())
+        change = self.status.convergence.begin()
         for connection in self._connections:
             node = connection.machine.node
             if node is not None and node.id in checked:
                 connection.machine.lease(checked[node.id])
+                self.status.owes_leases(change, connection.machine)
                 connection.bell.ring()
 
     def _interned(self, snapshot: Snapshot) -> Snapshot:
@@ -138,10 +166,11 @@ class XdsServer:
         sets = {url: self._sets.setdefault((url, one.version), one) for url, one in snapshot.sets.items()}
         return Snapshot(sets)
 
-    def _supply(self, connection: Connection) -> None:
-        node = connection.machine.node
-        snapshot = self._snapshots.get(node.id) if node else None
+    def _supply(self, connection: Connection, change: Change) -> None:
+        node, grant = connection.machine.node, connection.visit.grant
+        snapshot = grant.restrict(self._snapshots.get(node.id)) if node and grant else None
         if snapshot != connection.machine.snapshot:
+            self.status.owes(change, connection.machine, snapshot)
             connection.machine.publish(snapshot)
             connection.bell.ring()
 
@@ -149,6 +178,13 @@ class XdsServer:
         """Several looks per heartbeat of the shortest lease."""
         shortest = min((lease.ttl for lease in leases if not lease.empty), default=self._look_every * 4 * HEARTBEATS)
         self._look_every = max(_FASTEST_LOOK, min(self._look_every, shortest / (4 * HEARTBEATS)))
+
+    # Services beside xDS
+
+    def _reporting(self) -> list[grpc.GenericRpcHandler[Any, Any]]:
+        """Client status and load reports, where they are wanted."""
+        status = [self._client_status.handler()] if self._settings.client_status else []
+        return [*status, self._loads.handler()] if self._settings.load_reports else status
 
     # Streams
 
@@ -158,25 +194,38 @@ class XdsServer:
 
         async def serve(_: object, context: Context) -> None:
             stream = machine(secrets.token_hex(4), self._cache, method.type_url)
-            await self._serve(context, Connection(stream, decode, self))
+            await self._serve(context, stream, decode)
 
         return serve
 
-    async def _serve(self, context: Context, connection: Connection) -> None:
+    async def _serve(self, context: Context, stream: Stream, decode: Decoder) -> None:
         """One stream from its first request to its end, whoever ends it."""
         if self._stopping:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the control plane is stopping")
-        if len(self._connections) >= self._settings.max_streams:
-            open_now = f"{self._settings.max_streams} streams are open; try later"
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, open_now)
+        peer, claimed = peer_of(context), ""
+        try:
+            async with self.gate.visit(peer) as visit:
+                connection = Connection(stream, decode, self, visit, self._slots)
+                failure = await self._run(context, connection)
+                claimed = visit.claimed
+        except LimitExceeded as refusal:
+            failure = refusal
+        if isinstance(failure, AccessDenied | LimitExceeded):
+            self.gate.refuse(failure, peer, claimed)
+        if failure is not None:
+            await context.abort(*status_of(failure))
+
+    async def _run(self, context: Context, connection: Connection) -> RemoteError | CodecError | None:
+        """Serve an admitted stream; why it failed, if it did."""
+        if self._stopping:  # it may have waited for its turn
+            connection.end()
         self._connections.add(connection)
         try:
             await connection.run(context)
         finally:
             self._connections.discard(connection)
             self._closed(connection)
-        if connection.failure is not None:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(connection.failure))
+        return connection.failure
 
     async def _beat(self) -> None:
         """Wake the streams whose heartbeats are due."""
@@ -186,6 +235,13 @@ class XdsServer:
             for connection in self._connections:
                 if connection.machine.wakes_at() <= now:
                     connection.bell.ring()
+            self._end_unread()
+
+    def _end_unread(self) -> None:
+        """Whoever does not read loses its stream."""
+        for writer in self._slots.look(asyncio.get_running_loop().time()):
+            if isinstance(writer, Connection):
+                writer.fail(unread(self._settings.write_deadline_seconds))
 
     # What connections tell (connection.Host)
 
@@ -194,7 +250,8 @@ class XdsServer:
 
     def introduced(self, connection: Connection, request: SotwRequest | DeltaRequest) -> None:
         if request.node is not None:
-            connection.machine.publish(self._snapshots.get(request.node.id))
+            grant = self.gate.introduce(connection.visit, request.node)
+            connection.machine.publish(grant.restrict(self._snapshots.get(request.node.id)))
             connection.machine.lease(self._leases.get(request.node.id, {}))
 
     def opened(self, connection: Connection) -> None:
@@ -209,10 +266,13 @@ class XdsServer:
         if node is not None and not response.heartbeat and "push" in self._kinds:
             self._tell("push", node.id, response.type_url, response.version, _content(response))
 
+    def rested(self, connection: Connection) -> None:
+        self.status.rested(connection.machine)
+
     def noted(self, connection: Connection, notices: Sequence[Notice]) -> None:
         node = connection.machine.node
         for notice in notices:
-            self.status.note(notice)
+            self.status.note(notice, connection.machine)
             if node is not None:
                 self._tell(notice.kind, node.id, notice.type_url, notice.version, notice.message)
 
@@ -221,6 +281,23 @@ class XdsServer:
         if node is not None:
             self.status.closed(connection.machine, node)
             self._tell("disconnect", node.id, message=str(connection.failure or ""))
+
+    def _refused(self, refusal: Refusal, peer: Peer, node_id: str) -> None:
+        kind: EventKind = "denied" if isinstance(refusal, AccessDenied) else "limited"
+        self._tell(kind, node_id, version=refusal.reason, message=f"{peer.key}: {refusal}")
+
+    def _certificate_reporter(self) -> Callable[[TlsChange], None]:
+        """gRPC looks for a new certificate on a thread of its own; what it found is told on ours."""
+        loop = asyncio.get_running_loop()
+
+        def report(change: TlsChange) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and with it everybody who listens
+                loop.call_soon_threadsafe(self._certificate_changed, change)
+
+        return report
+
+    def _certificate_changed(self, change: TlsChange) -> None:
+        self._tell("certificate", "", version=change.outcome, message=change.message)
 
     def _tell(self, kind: EventKind, node_id: str, type_url: str = "", version: str = "", message: str = "") -> None:
         """A listener that fails must not cost a proxy its stream."""
@@ -232,23 +309,22 @@ class XdsServer:
         except Exception:
             log.exception("a listener failed on %s", event)
 
-    def _options(self) -> list[tuple[str, int]]:
+    def _options(self) -> list[tuple[str, Any]]:
         return [
             ("grpc.so_reuseport", 0),
             ("grpc.server.max_pending_requests", _PENDING_REQUESTS),
             ("grpc.server.max_pending_requests_hard_limit", _PENDING_REQUESTS),
-            ("grpc.max_receive_message_length", self._settings.max_message_bytes),
+            *options(self._settings.limits),
             ("grpc.max_send_message_length", -1),
             ("grpc.keepalive_time_ms", round(self._settings.keepalive_seconds * 1e3)),
             ("grpc.keepalive_timeout_ms", round(self._settings.keepalive_timeout_seconds * 1e3)),
-            ("grpc.http2.max_ping_strikes", 0),
         ]
 
 
-def _bind(server: grpc.aio.Server, host: str, port: int) -> int:
-    address = f"[{host}]" if ":" in host else host
+def _bind(server: grpc.aio.Server, host: str, port: int, tls: Rotation | None) -> int:
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        bound = server.add_insecure_port(f"{address}:{port}")
+        bound = server.add_secure_port(address, tls.credentials()) if tls else server.add_insecure_port(address)
     except RuntimeError as error:
         raise PortInUse(host, port) from error
     if not bound:

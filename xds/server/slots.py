@@ -14,15 +14,19 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
+from xds.errors import LimitExceeded
+
 
 class Writer(Protocol):
-    """A stream that is written to. ``slow`` belongs to :class:`Slots`."""
+    """A stream that is written to: whether it has a slot, and whether it goes without because it is slow."""
 
+    holds: bool
     slow: bool
 
 
 class Slots:
-    """``free`` slots are there for whoever takes one by counting it down; :meth:`wait` is for when there is none.
+    """``free`` slots are there for whoever takes one by counting it down and setting ``holds``; :meth:`wait` is for
+    when there is none.
 
     ``writing`` maps the writers whose response is on its way to the time (seconds on the event loop's clock) when it
     was handed over.
@@ -57,23 +61,34 @@ class Slots:
                 return
         self.free += 1
 
+    def drop(self, writer: Writer) -> None:
+        """Give back the slot of ``writer``, if it has one."""
+        if writer.holds:
+            writer.holds = False
+            self.give()
+
     def written(self, writer: Writer, now: float) -> None:
         """The response of ``writer`` is gone, or given up."""
         took = now - self.writing.pop(writer)
-        if not writer.slow:
-            self.give()
+        if writer.holds:
+            self.drop(writer)
         elif took < self._patience:
             writer.slow = False
 
     def look(self, now: float) -> list[Writer]:
         """Take the slots of those that are slow; returns the writers that are too late."""
         for writer, since in self.writing.items():
-            if now - since >= self._patience and not writer.slow:
+            if now - since >= self._patience:
                 writer.slow = True
-                self.give()
+                self.drop(writer)
         return [writer for writer, since in self.writing.items() if now - since >= self._deadline]
 
     @property
     def waiting(self) -> int:
         """How many wait for a slot."""
         return sum(1 for turn in self._waiting if not turn.done())
+
+
+def unread(deadline: float) -> LimitExceeded:
+    """A client has not taken a response in time."""
+    return LimitExceeded("unread", f"a response was not read within {deadline:g} s; read faster, or reconnect")

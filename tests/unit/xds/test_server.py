@@ -18,6 +18,7 @@ from xds.errors import LeaseError, PortInUse
 from xds.model import RuntimeLayer
 from xds.protocol.events import TTL_FEATURE
 from xds.server import Settings, XdsServer
+from xds.server.settings import Limits
 from xds.status import XdsEvent
 from xds.types import CLUSTER, ENDPOINT, RUNTIME
 
@@ -68,7 +69,7 @@ def events() -> list[XdsEvent]:
 
 @pytest_asyncio.fixture
 async def server(events: list[XdsEvent]) -> AsyncIterator[XdsServer]:
-    one = XdsServer(on_event=events.append, settings=Settings(max_streams=20))
+    one = XdsServer(on_event=events.append, settings=Settings(limits=Limits(streams=20)))
     yield one
     await one.stop(0)
 
