@@ -33,7 +33,7 @@ Refusal = AccessDenied | LimitExceeded
 Report = Callable[[Refusal, Peer, str], None]
 
 
-class Expired(RemoteError):
+class CertificateEndedError(RemoteError):
     """The certificate that opened a stream has ended, and the stream with it."""
 
 
@@ -115,7 +115,7 @@ def status_of(failure: RemoteError | CodecError) -> tuple[grpc.StatusCode, str]:
     if isinstance(failure, LimitExceeded):
         late = failure.reason == "first_request"
         return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.RESOURCE_EXHAUSTED, str(failure)
-    if isinstance(failure, Expired):
+    if isinstance(failure, CertificateEndedError):
         return grpc.StatusCode.UNAUTHENTICATED, str(failure)
     return grpc.StatusCode.INVALID_ARGUMENT, str(failure)
 
@@ -125,9 +125,9 @@ def too_late() -> LimitExceeded:
     return LimitExceeded("first_request", _TOO_LATE)
 
 
-def expired() -> Expired:
+def expired() -> CertificateEndedError:
     """A stream's certificate ended."""
-    return Expired(_EXPIRED)
+    return CertificateEndedError(_EXPIRED)
 
 
 def connections(limits: Limits) -> int:

@@ -18,9 +18,7 @@ from weakref import WeakKeyDictionary
 from xds.errors import AccessDenied, TlsError
 from xds.server.tls import not_after
 from xds.snapshot import ResourceSet, Snapshot
-from xds.types import PREFIX
-
-SECRET = PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret"
+from xds.types import SECRET
 
 _NUMBERED = re.compile(r"(?P<group>.+)-[0-9]+")
 
@@ -89,10 +87,10 @@ class Rule:
     """A SPIFFE id, such as ``spiffe://mesh/ns/*/sa/frontend``; its trust domain has no wildcard."""
 
     nodes: tuple[str, ...] = ()
-    """Node ids that they may have, such as ``frontend-*``. Empty: those that are named after the id (:class:`Policy`)."""
+    """Node ids that they may have, such as ``frontend-*``. Empty: those named after the id (:class:`Policy`)."""
 
     group: str = ""
-    """The group (``node.cluster``) that they may name, ``*`` allowed. Empty: the one that the node id is named after."""
+    """The group (``node.cluster``) that they may name, ``*`` allowed. Empty: the one in the node id."""
 
     secrets: tuple[str, ...] = ()
     """Names of secrets that they may have, ``*`` allowed. Empty: none."""
@@ -129,8 +127,8 @@ class Policy:
     """Which identity may be which node.
 
     Without rules an identity may be the nodes that are named after it: the last segment of its path is the node id
-    (``spiffe://mesh/catalog-0``) or its group (``spiffe://mesh/ns/shop/sa/catalog`` for ``catalog-0``), and all secrets of
-    that node's snapshot. Rules replace this; an identity has what all rules that match it give together.
+    (``spiffe://mesh/catalog-0``) or its group (``spiffe://mesh/ns/shop/sa/catalog`` for ``catalog-0``). It has the
+    secrets of that node's snapshot. Rules replace this; an identity has what all rules that match it give together.
 
     ``groups`` are the names of groups that exist: the name of a group is never the id of one of another group's nodes.
     ``trust_domain`` empty accepts every one that the CA signs. ``open_secrets`` gives a peer without TLS the secrets

@@ -14,7 +14,8 @@ class Limits:
 
     message_bytes: int = 16 * 1024 * 1024
     """Largest request, also after decompression. The first delta request after a reconnect lists every resource that a
-    client has (100,000 of them in about 10 MiB) and easily exceeds gRPC's default of 4 MiB; a larger one ends its stream."""
+    client has (100,000 of them in about 10 MiB) and easily exceeds gRPC's default of 4 MiB. A larger one ends its
+    stream."""
 
     streams: int = 10_000
     """Open streams."""

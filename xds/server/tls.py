@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import grpc
 
@@ -83,7 +83,9 @@ class Rotation:
 
     def credentials(self) -> grpc.ServerCredentials:
         """What a port is opened with. Peers without a certificate are refused in the handshake."""
-        return grpc.dynamic_ssl_server_credentials(_configuration(self.material), self.fetch, True)
+        # None means "unchanged" to gRPC; its type stubs do not know that.
+        fetch = cast(Callable[[], grpc.ServerCertificateConfiguration], self.fetch)
+        return grpc.dynamic_ssl_server_credentials(_configuration(self.material), fetch, True)
 
     def fetch(self) -> grpc.ServerCertificateConfiguration | None:
         """The configuration for the next handshake; None while the last one is still right."""

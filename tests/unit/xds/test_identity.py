@@ -8,9 +8,9 @@ import pytest
 
 from tests.support.certificates import Authority
 from xds.errors import AccessDenied
-from xds.server.identity import SECRET, Peer, Policy, Rule, group_of, peer_of
+from xds.server.identity import Peer, Policy, Rule, group_of, peer_of
 from xds.snapshot import Snapshot, encoded, resource_set, snapshot
-from xds.types import CLUSTER
+from xds.types import CLUSTER, SECRET
 
 FRONTEND = "spiffe://mesh/ns/shop/sa/frontend"
 

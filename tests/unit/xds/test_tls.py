@@ -1,8 +1,7 @@
-"""Certificate files: proven before they are served, taken into force when they change, kept when the new ones are bad."""
+"""Certificate files: proven before they are served, taken into force when they change, kept when new ones are bad."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -82,7 +81,7 @@ def test_a_folder_that_a_link_replaces_is_seen(tmp_path: Path, files: TlsFiles, 
     link = tmp_path / "current"
     link.symlink_to(first)
     watched = Watched(TlsFiles(link / "server.pem", link / "server.key", link / "ca.pem"))
-    os.symlink(second, tmp_path / "next")
+    (tmp_path / "next").symlink_to(second)
     (tmp_path / "next").rename(link)
     assert watched.look() == ["rotated"]
     assert watched.rotation.material.certificate == (second / "server.pem").read_bytes()
