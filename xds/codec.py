@@ -145,7 +145,7 @@ def nonce_field(nonce: str) -> bytes:
 
 
 def _resource(item: Item) -> wire.Resource:
-    message = wire.Resource(name=item.name, version=item.version)
+    message = wire.Resource(name=item.name, version=item.version, aliases=item.aliases)
     if item.body is not None:
         message.resource.CopyFrom(_any(item.type_url, item.body))
     if item.ttl is not None:

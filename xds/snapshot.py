@@ -122,6 +122,16 @@ class ResourceSet:
         return found
 
     @cached_property
+    def domains(self) -> Mapping[str, Mapping[str, str]]:
+        """Of a set of virtual hosts: their names by route configuration and domain."""
+        found: dict[str, dict[str, str]] = {}
+        for name, one in sorted(self.resources.items()):
+            home = found.setdefault(name.rpartition("/")[0], {})
+            for domain in codec.domains(one.body):
+                home.setdefault(domain.lower(), name)
+        return found
+
+    @cached_property
     def versions(self) -> Mapping[str, str]:
         """Versions by name."""
         return MappingProxyType({name: one.version for name, one in self.resources.items()})

@@ -14,7 +14,8 @@ from xds.changes import ChangeTimes
 from xds.convergence import Change, Converged, Convergence
 from xds.histogram import Histogram
 from xds.protocol.events import Node, Notice, Response
-from xds.protocol.stream import State, Stream, TypeState
+from xds.protocol.states import State, TypeState
+from xds.protocol.stream import Stream
 from xds.snapshot import Snapshot
 from xds.types import short_name
 

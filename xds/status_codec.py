@@ -19,7 +19,7 @@ from xds.loads import ClusterLoad, check
 from xds.matchers import Match, any_of, string_match
 from xds.protocol.events import Node
 from xds.protocol.inventory import ResourceState
-from xds.protocol.stream import State
+from xds.protocol.states import State
 from xds.snapshot import Resource
 
 _SYNCED, _NOT_SENT, _STALE, _ERROR = 1, 2, 3, 4  # envoy.service.status.v3.ConfigStatus

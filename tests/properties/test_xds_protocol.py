@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from tests.unit.xds.link import DeltaClient, Got, SotwClient, make
 from xds.protocol.subscription import Subscription
-from xds.snapshot import Snapshot
+from xds.snapshot import Snapshot, encoded
 from xds.types import CLUSTER, ENDPOINT, FULL_STATE, LISTENER, ROUTE
 
 NAMES = "abc"
+#: An unknown field that no resource had so far.
+UNSEEN = b"\xa0\x06\x63"
 TYPES = (CLUSTER, ENDPOINT, LISTENER, ROUTE)
 
 contents = st.dictionaries(st.sampled_from(NAMES), st.integers(0, 2), max_size=3)
@@ -93,8 +95,10 @@ def _targets(route: bytes) -> set[str]:
 
 
 def unheard_of(last: Snapshot) -> Snapshot:
-    """``last`` with something new in every type, so that whatever was rejected is pardoned."""
-    resources = [one for url in (CLUSTER, ENDPOINT, LISTENER) for one in last.sets[url].resources.values()]
+    """``last`` with everything in another version and something new in every type, so that whatever was rejected is
+    pardoned."""
+    old = [one for url in (CLUSTER, ENDPOINT, LISTENER) for one in last.sets[url].resources.values()]
+    resources = [encoded(one.type_url, one.name, one.body + UNSEEN) for one in old]
     targets = last.sets[ROUTE].resources["r"].clusters
     new = (make.cluster("z"), make.endpoints("z"), make.listener("z"), make.route("r", *sorted(targets), "z"))
     return make.snapshot(*resources, *new)

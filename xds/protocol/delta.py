@@ -6,11 +6,13 @@ https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#incremental-xd
 from __future__ import annotations
 
 from xds import codec
+from xds.protocol import virtual_hosts
 from xds.protocol.events import DeltaRequest, Item, Response, SotwRequest
 from xds.protocol.holdings import Holdings
 from xds.protocol.responses import ResponseCache
 from xds.protocol.stream import Stream
 from xds.protocol.subscription import Subscription
+from xds.protocol.virtual_hosts import OnDemand
 from xds.snapshot import Resource, ResourceSet, versions_of
 from xds.types import ENDPOINT, RUNTIME
 
@@ -79,7 +81,10 @@ class DeltaStream(Stream):
         missing = sub.missing(current)
         if not due and not missing and not sub.unanswered:
             return None
-        body = self.cache.delta(current, due, missing)
+        if isinstance(sub, OnDemand):
+            body = virtual_hosts.response(sub, current, due, missing)
+        else:
+            body = self.cache.delta(current, due, missing)
         return self._send(sub, current, body, sent=versions_of(due), removed=missing, now=now)
 
     def _removal(self, sub: Subscription, current: ResourceSet, gone: list[str], now: float) -> Response | None:

@@ -12,6 +12,9 @@ from typing import Literal
 TTL_FEATURE = "envoy.config.supports-resource-ttl"
 _TTL_FEATURES = frozenset({TTL_FEATURE, "xds.config.supports-resource-ttl"})
 
+#: What Envoy calls itself.
+_ENVOY = "envoy"
+
 #: Envoy honours TTLs since this version, but announces the feature only if its bootstrap says so.
 _TTL_ENVOY = (1, 17)
 
@@ -34,8 +37,18 @@ class Node:
         if self.features & _TTL_FEATURES:
             return True
         parts = self.user_agent_version.split(".")[:2]
-        known = self.user_agent == "envoy" and len(parts) == 2 and all(part.isdecimal() for part in parts)
+        known = self.user_agent == _ENVOY and len(parts) == 2 and all(part.isdecimal() for part in parts)
         return known and tuple(map(int, parts)) >= _TTL_ENVOY
+
+    @property
+    def warms_clusters(self) -> bool:
+        """Whether a changed cluster waits for its endpoints, even if they are the same. Envoy does ("Warming of Cluster
+        is completed only when a new ClusterLoadAssignment response is supplied by management server even though there
+        is no change in endpoints"); gRPC uses the ones that it has.
+
+        https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#resource-warming
+        """
+        return self.user_agent == _ENVOY
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +78,15 @@ class DeltaRequest:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One resource in a response. ``body`` None is a heartbeat; ``ttl`` is in seconds, None without a lease."""
+    """One resource in a response. ``body`` None is a heartbeat; ``ttl`` is in seconds, None without a lease;
+    ``aliases`` are other names that it was asked for by."""
 
     type_url: str
     name: str
     version: str
     body: bytes | None
     ttl: float | None = None
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

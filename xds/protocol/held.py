@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Set
 
-from xds.snapshot import ResourceSet
+from xds.snapshot import Resource, ResourceSet
 
 #: Entries apart from the base that are never worth a new base, and the share of all that always is.
 _FEW, _TOO_MANY = 32, 4
@@ -53,6 +53,11 @@ class Held:
             self._apart.pop(name, None)
         else:
             self._apart[name] = version
+
+    def resource(self, name: str) -> Resource | None:
+        """The resource that is held under this name; None if it is none of the set that is measured from."""
+        one = self._base.resources.get(name) if self._base is not None else None
+        return one if one is not None and one.version == self.get(name) else None
 
     @property
     def known(self) -> bool:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from xds.protocol.holding import Holding
 from xds.protocol.holdings import Holdings
-from xds.protocol.stream import State, Stream
+from xds.protocol.states import State
+from xds.protocol.stream import Stream
 from xds.protocol.subscription import Subscription
 from xds.snapshot import Resource, ResourceSet
 from xds.types import FULL_STATE, RUNTIME
@@ -54,11 +55,12 @@ def inventory(stream: Stream, now: float) -> Iterator[ResourceState]:
 
 def _resource(stream: Stream, sub: Subscription, current: ResourceSet | None, name: str) -> ResourceState:
     wanted = current.resources.get(name) if current is not None else None
-    rejected = sub.rejected.get(name)
+    blamed = sub.rejection(wanted) if wanted is not None else None
+    rejected = blamed.version if blamed is not None else sub.rejected.get(name)
     return ResourceState(
         type_url=sub.type_url,
         name=name,
-        state=_state(stream, sub, wanted, name),
+        state="NACKED" if rejected is not None else _state(stream, sub, wanted, name),
         version=_version(stream, current, wanted),
         resource=wanted,
         accepted=sub.confirms(name),
@@ -66,13 +68,11 @@ def _resource(stream: Stream, sub: Subscription, current: ResourceSet | None, na
         missing=current is not None and wanted is None,
         current=current,
         rejected=rejected or "",
-        error=sub.error if rejected is not None else "",
+        error=blamed.message if blamed is not None else sub.error if rejected is not None else "",
     )
 
 
 def _state(stream: Stream, sub: Subscription, wanted: Resource | None, name: str) -> State:
-    if name in sub.rejected:
-        return "NACKED"
     flying = sub.flight is not None and (name in sub.flight.sent or name in sub.flight.removed)
     if flying:
         return "STALE"

@@ -10,40 +10,65 @@ from types import MappingProxyType
 
 from xds.protocol.subscription import Subscription
 from xds.snapshot import Resource, ResourceSet, Snapshot
-from xds.types import CLUSTER, ENDPOINT, LISTENER, ORDER, ROUTE
+from xds.types import CLUSTER, ENDPOINT, EXTENSION_CONFIG, LISTENER, ORDER, ROUTE, SCOPED_ROUTE, SECRET, VIRTUAL_HOST
 
 #: Removals come last, from what refers to what is referred to. A type's removals wait until these types are settled.
 REMOVE_AFTER: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {CLUSTER: (LISTENER, ROUTE), ENDPOINT: (CLUSTER,), ROUTE: (LISTENER,)}
+    {
+        EXTENSION_CONFIG: (LISTENER,),
+        SCOPED_ROUTE: (LISTENER,),
+        ROUTE: (LISTENER, EXTENSION_CONFIG, SCOPED_ROUTE),
+        VIRTUAL_HOST: (LISTENER, SCOPED_ROUTE, ROUTE),
+        CLUSTER: (LISTENER, EXTENSION_CONFIG, SCOPED_ROUTE, ROUTE, VIRTUAL_HOST),
+        ENDPOINT: (CLUSTER,),
+        SECRET: (LISTENER, CLUSTER),
+    }
 )
-REMOVAL_ORDER = (LISTENER, ROUTE, CLUSTER, ENDPOINT)
+REMOVAL_ORDER = (LISTENER, EXTENSION_CONFIG, SCOPED_ROUTE, ROUTE, VIRTUAL_HOST, CLUSTER, ENDPOINT, SECRET)
+
+#: What sends traffic to clusters by name, and waits until the client has accepted them.
+NAMES_CLUSTERS = frozenset({LISTENER, EXTENSION_CONFIG, SCOPED_ROUTE, ROUTE, VIRTUAL_HOST})
+
+#: What may hold a route configuration that leaves its virtual hosts to VHDS.
+LEAVES_OUT_HOSTS = frozenset({LISTENER, SCOPED_ROUTE, ROUTE})
+
+#: Where two resources exclude each other (listeners with one address, scopes with one key), the successor is rejected,
+#: because additions come first. Once its predecessor is gone it gets another chance.
+RETRY_AFTER_REMOVAL = frozenset({LISTENER, SCOPED_ROUTE})
 
 
 def in_order(types: Iterable[str]) -> list[str]:
-    """Additions: clusters, endpoints, listeners, routes, runtime, then whatever else in the order of its URL."""
+    """Additions: as :data:`~xds.types.ORDER` has it, then whatever else in the order of its URL."""
     return sorted(types, key=lambda url: (ORDER.index(url) if url in ORDER else len(ORDER), url))
 
 
 def removals_in_order(types: Iterable[str]) -> list[str]:
-    """Removals: listeners, routes, clusters, endpoints, then whatever else in the order of its URL."""
+    """Removals: as :data:`REMOVAL_ORDER` has it, then whatever else in the order of its URL."""
     last = len(REMOVAL_ORDER)
     return sorted(types, key=lambda url: (REMOVAL_ORDER.index(url) if url in REMOVAL_ORDER else last, url))
 
 
-def holds_back(route: Resource, routes: Subscription, clusters: Subscription | None, known: ResourceSet | None) -> bool:
-    """Whether a route configuration must wait for clusters that it names.
+def holds_back(one: Resource, sub: Subscription, clusters: Subscription | None, known: ResourceSet | None) -> bool:
+    """Whether a resource (a route configuration, a listener with routes of its own) must wait for clusters it names.
 
-    It waits while this stream has not accepted one of them. A client that subscribes to no clusters here, or whose
-    clusters are not ours (they come from its bootstrap), is not waited for; nor is one that asks for clusters by name,
-    as gRPC does, about a cluster that it did not ask for: it learns the name from this very route configuration.
-    Where the clusters were *rejected*, a client that has the route configuration in an older version keeps that; one
-    that has none gets the new one, because routes to most clusters are better than no routes at all.
+    It waits while this stream has not accepted one of them in any version. A client that subscribes to no clusters
+    here, or whose clusters are not ours (they come from its bootstrap), is not waited for; nor is one that asks for
+    clusters by name, as gRPC does, about a cluster that it did not ask for: it learns the name from this very resource.
+    Where what is missing was *rejected*, a client that has the resource in an older version keeps that; one that has
+    none gets the new one, because routes to most clusters are better than no routes at all.
     """
     if clusters is None or known is None or clusters.confirms_all(known):
         return False
-    wanted = route.clusters if clusters.wildcard else route.clusters & clusters.names
-    missing = any(name in known.resources and not clusters.confirms(name) for name in wanted)
-    return missing and not (clusters.rejected and route.name not in routes.held)
+    wanted = one.clusters if clusters.wildcard else one.clusters & clusters.names
+    missing = [known.resources[name] for name in wanted if name in known.resources and not clusters.confirms(name)]
+    return bool(missing) and (one.name in sub.held or not all(map(clusters.refused, missing)))
+
+
+def homes(now: Snapshot) -> set[str]:
+    """``<route configuration>/*`` for each one that leaves its virtual hosts to VHDS."""
+    sets = filter(None, map(now.get, LEAVES_OUT_HOSTS))
+    resources = (one for one_set in sets for one in one_set.resources.values())
+    return {name for one in resources for url, name in one.references if url == VIRTUAL_HOST}
 
 
 def served(routes: Subscription | None, clusters: Subscription, endpoints: Subscription | None, now: Snapshot) -> bool:

@@ -5,15 +5,17 @@ https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#four-variants
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from xds import codec
+from xds.errors import RemoteError
+from xds.protocol import ordering
 from xds.protocol.events import DeltaRequest, Item, Response, SotwRequest
 from xds.protocol.responses import ResponseCache
 from xds.protocol.stream import Stream
 from xds.protocol.subscription import WILDCARD, Subscription
 from xds.snapshot import Resource, ResourceSet, combined_version, versions_of
-from xds.types import FULL_STATE, RUNTIME
+from xds.types import FULL_STATE, RUNTIME, VIRTUAL_HOST
 
 
 class SotwStream(Stream):
@@ -24,6 +26,7 @@ class SotwStream(Stream):
     def __init__(self, nonce_prefix: str, cache: ResponseCache, type_url: str = "") -> None:
         super().__init__(nonce_prefix, cache, type_url)
         self._claims: dict[str, str] = {}
+        self._returning: set[str] = set()
         self._last_names: dict[str, tuple[str, ...]] = {}
         self._offered: dict[str, Mapping[str, Resource]] = {}
         self._accepted: dict[str, Mapping[str, Resource]] = {}
@@ -39,6 +42,8 @@ class SotwStream(Stream):
         """
         if not isinstance(request, SotwRequest):
             raise TypeError("a state-of-the-world stream takes SotwRequest")
+        if sub.type_url == VIRTUAL_HOST:
+            raise RemoteError("virtual hosts exist in the incremental variant only; ask by DELTA_GRPC")
         if sub.nonce and request.nonce != sub.nonce:
             return
         if sub.nonce:
@@ -47,6 +52,7 @@ class SotwStream(Stream):
             self._answered(sub, request.nonce, request.error, now)
         elif request.version:
             self._claims[sub.type_url] = request.version
+            self._returning.add(sub.type_url)
         self._rename(sub, request.names)
 
     def _rename(self, sub: Subscription, names: tuple[str, ...]) -> None:
@@ -76,7 +82,7 @@ class SotwStream(Stream):
         if not due and not sub.unanswered:
             return None
         if sub.type_url in FULL_STATE:
-            return self._full_state(sub, current, due, now, kept=self._kept(sub, current))
+            return self._full_state(sub, current, due, now, kept=self._kept(sub, current, ()))
         body = self.cache.sotw(current, current.version, due)
         return self._send(sub, current, body, sent=versions_of(due), now=now)
 
@@ -88,18 +94,23 @@ class SotwStream(Stream):
         if sub.type_url not in FULL_STATE:
             sub.lost(gone)
             return None
-        return self._full_state(sub, current, [], now, kept={})
+        return self._full_state(sub, current, [], now, kept=self._kept(sub, current, gone))
 
     def _full_state(
         self, sub: Subscription, current: ResourceSet, due: list[Resource], now: float, kept: Mapping[str, Resource]
-    ) -> Response:
-        """Everything that the client wants (of which it has all but ``due``), and what it keeps until it may be
-        removed."""
+    ) -> Response | None:
+        """Everything that the client wants (of which it has all but ``due``), and what it keeps until it may be removed
+        or replaced. None where leaving something out might take it from a client that has it from an earlier stream."""
         content: Mapping[str, Resource] = current.resources
-        if not sub.wildcard or kept:
-            content = {name: one for name, one in content.items() if sub.wants(name)} | dict(kept)
+        withheld = self._withheld(sub, current)
+        if not self._knows(sub) and not all(withheld.values()):
+            return None
+        if not sub.wildcard or kept or withheld:
+            wanted = {name: withheld.get(name, one) for name, one in content.items() if sub.wants(name)}
+            content = {name: one for name, one in wanted.items() if one is not None} | dict(kept)
         # Who reconnects with the version of an unfinished change has not seen its removals.
-        version = combined_version(versions_of(content.values()).items()) if kept else current.version
+        partial = bool(kept or withheld)
+        version = combined_version(versions_of(content.values()).items()) if partial else current.version
         whole = content is current.resources
         body = self.cache.whole(current) if whole else self.cache.sotw(current, version, list(content.values()))
         self._offered[sub.type_url] = content
@@ -107,10 +118,28 @@ class SotwStream(Stream):
         names = current.names if whole else tuple(content)
         return self._send(sub, current, body, sent=versions_of(due), removed=gone, names=names, now=now)
 
-    def _kept(self, sub: Subscription, current: ResourceSet) -> dict[str, Resource]:
+    def _kept(self, sub: Subscription, current: ResourceSet, gone: Collection[str]) -> dict[str, Resource]:
         """What is gone but may be in use, as the client has accepted it: absence deletes, so it comes last."""
         accepted = self._accepted.get(sub.type_url, {})
-        return {name: accepted[name] for name in sub.removals(current) if name in accepted}
+        return {name: accepted[name] for name in sub.removals(current) if name in accepted and name not in gone}
+
+    def _withheld(self, sub: Subscription, current: ResourceSet) -> dict[str, Resource | None]:
+        """What the client must not have yet, or not at all, and what it keeps instead: the last version that it
+        accepted, or nothing."""
+        accepted = self._accepted.get(sub.type_url, {})
+        instead = {name: one.good or accepted.get(name) for name, one in sub.quarantine.in_force(current).items()}
+        if sub.type_url in ordering.NAMES_CLUSTERS:
+            waiting = [one.name for one in sub.additions(current) if self._held_back(one, sub)]
+            instead.update((name, accepted.get(name)) for name in waiting)
+        return instead
+
+    def _knows(self, sub: Subscription) -> bool:
+        """Whether it is known what the client has: it came with nothing, or has accepted something here."""
+        return sub.type_url in self._accepted or sub.type_url not in self._returning
+
+    def _nacked(self, sub: Subscription, error: str, now: float, *, tell_apart: bool = True) -> None:
+        """What cannot be replaced must not be left out of a full state, if the client may have it."""
+        super()._nacked(sub, error, now, tell_apart=tell_apart and (sub.type_url not in FULL_STATE or self._knows(sub)))
 
     def _believes_claim(self, sub: Subscription, current: ResourceSet, now: float) -> bool:
         """A reconnecting client names the version that it has. Only for a pure wildcard does an equal version prove

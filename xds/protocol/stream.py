@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from xds import codec
 from xds.errors import RemoteError
@@ -21,31 +19,16 @@ from xds.protocol.events import DeltaRequest, Item, Node, Notice, Response, Sotw
 from xds.protocol.holding import Holding, Send
 from xds.protocol.holdings import Holdings
 from xds.protocol.leases import KINDS, Leases
+from xds.protocol.quarantine import Quarantine, without_secrets
 from xds.protocol.responses import ResponseCache
+from xds.protocol.states import TypeState, state_of
 from xds.protocol.subscription import Flight, Subscription
-from xds.snapshot import Resource, ResourceSet, Snapshot, combined_version
-from xds.types import CLUSTER, ENDPOINT, ROUTE, RUNTIME
-
-State = Literal["SYNCED", "STALE", "NACKED", "NOT-SENT"]
-
-_FROM_BEST_TO_WORST: tuple[State, ...] = ("SYNCED", "NOT-SENT", "STALE", "NACKED")
+from xds.protocol.virtual_hosts import OnDemand
+from xds.snapshot import Resource, ResourceSet, Snapshot
+from xds.types import CLUSTER, ENDPOINT, ROUTE, RUNTIME, VIRTUAL_HOST
 
 #: More types than exist: a client that asks for more is broken.
 MAX_TYPES = 64
-
-
-@dataclass(frozen=True, slots=True)
-class TypeState:
-    """Where one type stands: versions that the client should have, was sent and accepted. ``at`` is the last change
-    (seconds), None before the first; ``since`` is when the first change was published that the client lacks."""
-
-    state: State
-    desired: str
-    sent: str
-    acked: str
-    at: float | None
-    error: str = ""
-    since: float | None = None
 
 
 class Stream(ABC):
@@ -53,7 +36,8 @@ class Stream(ABC):
 
     ``nonce_prefix`` should be random: nonces of a dead server must not be taken for ours. ``type_url`` is given for
     a service of a single type, whose requests may leave theirs out. ``idle``: nothing will be due before the next
-    call of receive, publish or lease, or the next heartbeat.
+    call of receive, publish or lease, or the next heartbeat. ``quarantine`` may be shared by the streams of a node; it
+    is given before the first request.
     """
 
     sotw = False
@@ -64,11 +48,13 @@ class Stream(ABC):
         self.snapshot: Snapshot | None = None
         self.leased: dict[str, Holdings] = {}
         self._leases: Leases = {}
+        self.quarantine = Quarantine()
         self.cache = cache
         self._type_url = type_url
         self._nonce_prefix = nonce_prefix
         self._nonces = 0
         self._changed_assignments: set[str] = set()
+        self._homes: set[str] = set()
         self._additions_order: list[str] = []
         self._removals_order: list[str] = []
         self._waiting = False
@@ -129,12 +115,15 @@ class Stream(ABC):
 
     def states(self, now: float) -> dict[str, TypeState]:
         """Where each type that the client asked for stands."""
-        return {url: self._state(sub, now) for url, sub in self.subscriptions.items()}
+        subs = self.subscriptions.items()
+        return {url: state_of(sub, self._current(sub), self.leased.get(url), now) for url, sub in subs}
 
     def in_sync(self, type_url: str, now: float) -> bool:
         """Whether the client has accepted everything of this type that it should have, and nothing is due."""
-        leased = self.leased.get(type_url)
-        return (leased is None or not leased.owes(now)) and self._settled(type_url)
+        leased, sub = self.leased.get(type_url), self.subscriptions.get(type_url)
+        current = self._current(sub) if sub is not None else None
+        quarantined = current is not None and self.quarantine.in_force(current)
+        return (leased is None or not leased.owes(now)) and self._settled(type_url) and not quarantined
 
     # For the variants
 
@@ -163,6 +152,7 @@ class Stream(ABC):
 
         https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#ack-and-nack-semantics-summary
         """
+        error = without_secrets(sub.type_url, error) if error is not None else None
         leased = self.leased.get(sub.type_url)
         one = leased.flying(nonce) if leased is not None else None
         if one is not None:
@@ -171,9 +161,21 @@ class Stream(ABC):
         elif sub.flight is not None and sub.flight.nonce == nonce:
             self._note_answer(sub.type_url, sub.flight.set_version, error, now - (sub.changed_at or now))
             if error is None:
-                sub.acked(now)
+                self._acked(sub, sub.flight, now)
             else:
-                sub.nacked(error, now)
+                self._nacked(sub, error, now)
+
+    def _acked(self, sub: Subscription, flight: Flight, now: float) -> None:
+        sub.acked(now)
+        if flight.removed and sub.type_url in ordering.RETRY_AFTER_REMOVAL and sub.acquit():
+            self.idle = False
+
+    def _nacked(self, sub: Subscription, error: str, now: float, *, tell_apart: bool = True) -> None:
+        """``tell_apart``: what a resource's rejection leaves the client with is known."""
+        sub.nacked(error, now, tell_apart=tell_apart)
+        current = self._current(sub)
+        if current is not None:
+            self.quarantine.prune(current)
 
     def _send(
         self,
@@ -194,10 +196,12 @@ class Stream(ABC):
 
     def _clusters_changed(self, changed: Sequence[Resource]) -> None:
         """Every change of an EDS cluster is followed by its endpoints, even identical ones: without them the cluster
-        never finishes warming.
+        never finishes warming. Of clients that do not warm, nothing is owed twice.
 
         https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#resource-warming
         """
+        if self.node is None or not self.node.warms_clusters:
+            return
         names = {one.assignment for one in changed if one.assignment is not None}
         endpoints = self.subscriptions.get(ENDPOINT)
         self._changed_assignments |= names
@@ -222,7 +226,8 @@ class Stream(ABC):
         if type_url not in self.subscriptions:
             if len(self.subscriptions) >= MAX_TYPES:
                 raise RemoteError(f"more than {MAX_TYPES} types on one stream; expected the types of xDS")
-            self.subscriptions[type_url] = Subscription(type_url)
+            kind = OnDemand if type_url == VIRTUAL_HOST else Subscription
+            self.subscriptions[type_url] = kind(type_url, quarantine=self.quarantine)
             if type_url in KINDS:
                 self.leased[type_url] = self._holdings(type_url)
             self._additions_order = ordering.in_order(self.subscriptions)
@@ -251,13 +256,42 @@ class Stream(ABC):
         current = self._current(sub)
         if current is None or sub.flight is not None or self._lease_in_flight(sub):
             return None
+        if isinstance(sub, OnDemand):
+            self._greet(sub)
         due = [one for one in sub.additions(current) if not self._held_back(one, sub)]
+        homes = self._new_homes(sub, due)
         response = self._addition(sub, current, due, now) if due or sub.forced or sub.unanswered else None
-        if response is not None and sub.type_url == CLUSTER:
-            self._clusters_changed(due)
-        if response is not None and sub.type_url == ENDPOINT:
-            self._changed_assignments.difference_update(response.names, response.removed)
+        if response is not None:
+            self._followed(sub, due, response, homes)
         return response
+
+    def _followed(self, sub: Subscription, due: Sequence[Resource], response: Response, homes: set[str]) -> None:
+        """What must come after a response: endpoints after clusters, virtual hosts after the routes that leave them
+        out."""
+        if sub.type_url == CLUSTER:
+            self._clusters_changed(due)
+        elif sub.type_url == ENDPOINT:
+            self._changed_assignments.difference_update(response.names, response.removed)
+        self._homes |= homes
+        hosts = self.subscriptions.get(VIRTUAL_HOST)
+        if homes and hosts is not None:
+            hosts.force(homes)
+
+    def _new_homes(self, sub: Subscription, due: Sequence[Resource]) -> set[str]:
+        """``<route configuration>/*`` for each one that is new to the client and leaves its virtual hosts to VHDS."""
+        if sub.type_url not in ordering.LEAVES_OUT_HOSTS:
+            return set()
+        fresh = (one for one in due if one.name not in sub.held)
+        return {name for one in fresh for url, name in one.references if url == VIRTUAL_HOST}
+
+    def _greet(self, hosts: OnDemand) -> None:
+        """The first answer is about each route configuration that the client has; about all, if it has them from
+        elsewhere."""
+        if hosts.greeted or self.snapshot is None:
+            return
+        hosts.greeted = True
+        elsewhere = self.subscriptions.keys().isdisjoint(ordering.LEAVES_OUT_HOSTS)
+        hosts.force(ordering.homes(self.snapshot) if elsewhere else self._homes)
 
     def _due_removal(self, sub: Subscription, now: float) -> Response | None:
         current = self._current(sub)
@@ -268,7 +302,8 @@ class Stream(ABC):
             return None
         if sub.type_url == CLUSTER and not self._routes_are_served(sub):
             return None
-        return self._removal(sub, current, gone, now)
+        unused = self._unused(sub.type_url, gone) if self.quarantine else gone
+        return self._removal(sub, current, unused, now) if unused else None
 
     def _due_lease(self, leased: Holdings, sub: Subscription, now: float) -> Response | None:
         if not leased.by_name and not leased.echoing:
@@ -299,10 +334,18 @@ class Stream(ABC):
         return self.sotw and sub.type_url in self.leased and self.leased[sub.type_url].in_flight
 
     def _held_back(self, one: Resource, sub: Subscription) -> bool:
-        if sub.type_url != ROUTE:
+        if sub.type_url not in ordering.NAMES_CLUSTERS:
             return False
         known = self.snapshot.get(CLUSTER) if self.snapshot else None
         return ordering.holds_back(one, sub, self.subscriptions.get(CLUSTER), known)
+
+    def _unused(self, type_url: str, gone: list[str]) -> list[str]:
+        """Names without those that the client needs for the last good version of what it rejected."""
+        for referrer in ordering.REMOVE_AFTER.get(type_url, ()):
+            current = self.snapshot.get(referrer) if self.snapshot else None
+            for rejection in self.quarantine.in_force(current).values() if current else ():
+                gone = [name for name in gone if not rejection.may_need(type_url, name)]
+        return gone
 
     def _routes_are_served(self, clusters: Subscription) -> bool:
         routes, endpoints = self.subscriptions.get(ROUTE), self.subscriptions.get(ENDPOINT)
@@ -332,38 +375,3 @@ class Stream(ABC):
             self.notices.append(Notice("nack", type_url, version, error, seconds))
         elif not quiet:
             self.notices.append(Notice("ack", type_url, version, "", seconds))
-
-    def _state(self, sub: Subscription, now: float) -> TypeState:
-        leased = self.leased.get(sub.type_url)
-        if leased is None or not (leased.by_name or leased.exclusive):
-            return self._set_state(sub)
-        if leased.exclusive or (self._current(sub) is None and sub.aside >= sub.names):
-            return _leases_state(leased, now)
-        return _joint_state(self._set_state(sub), _leases_state(leased, now))
-
-    def _set_state(self, sub: Subscription) -> TypeState:
-        current = self._current(sub)
-        if current is None:
-            return TypeState("NOT-SENT", "", sub.sent_version, sub.acked_version, sub.changed_at)
-        owed = bool(sub.additions(current) or sub.missing(current) or sub.removals(current))
-        desired = current.version
-        if sub.rejected:
-            return TypeState("NACKED", desired, sub.sent_version, sub.acked_version, sub.changed_at, sub.error)
-        if owed or sub.flight is not None:
-            return TypeState("STALE", desired, sub.sent_version, sub.acked_version, sub.changed_at, sub.error)
-        return TypeState("SYNCED", desired, desired, desired, sub.changed_at)
-
-
-def _leases_state(leased: Holdings, now: float) -> TypeState:
-    state: State = "NACKED" if leased.rejected else "STALE" if leased.stale(now) else "SYNCED"
-    versions = (leased.desired(now), leased.sent, leased.acked)
-    return TypeState(state, *versions, leased.changed_at, "; ".join(leased.problems()))
-
-
-def _joint_state(one_set: TypeState, leases: TypeState) -> TypeState:
-    """Of a type that has both: the worse state, and versions that change with either."""
-    state = max(one_set.state, leases.state, key=_FROM_BEST_TO_WORST.index)
-    pairs = ((one_set.desired, leases.desired), (one_set.sent, leases.sent), (one_set.acked, leases.acked))
-    desired, sent, acked = (combined_version([("set", one), ("leases", other)]) for one, other in pairs)
-    at = max((one.at for one in (one_set, leases) if one.at is not None), default=None)
-    return TypeState(state, desired, sent, acked, at, "; ".join(filter(None, (one_set.error, leases.error))))

@@ -7,10 +7,11 @@ whatever was not sent yet is simply replaced by what is newer.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from xds.protocol.held import Held
+from xds.protocol.quarantine import Quarantine, Rejection, culprits
 from xds.snapshot import Resource, ResourceSet
 from xds.types import FULL_STATE
 
@@ -22,7 +23,8 @@ UNKNOWN = ""
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """A response on its way: the client has not answered yet. ``removed`` resources have version UNKNOWN."""
+    """A response on its way: the client has not answered yet. ``sent`` are versions of what is new to it; ``removed``
+    resources have version UNKNOWN."""
 
     nonce: str
     set_version: str
@@ -36,6 +38,8 @@ class Subscription:
     ``forced`` names are owed even if held; ``unconfirmed`` ones are held but were never accepted in any version; names
     ``aside`` are on a lease, which is the business of :mod:`~xds.protocol.holdings`. ``_settled`` is the last set of
     which the client had everything but what is forced, and ``_nothing_gone`` the last that lacked nothing it has.
+    ``rejected`` counts where it cannot be told which resource of a response was bad, ``quarantine`` where it can.
+    ``_replaced`` is what the client had accepted of what the response in flight changes, None where that is not known.
     """
 
     type_url: str
@@ -54,6 +58,8 @@ class Subscription:
     acked_version: str = ""
     changed_at: float | None = None
     aside: set[str] = field(default_factory=set)
+    quarantine: Quarantine = field(default_factory=Quarantine)
+    _replaced: dict[str, Resource | None] = field(default_factory=dict)
     _settled: ResourceSet | None = None
     _nothing_gone: ResourceSet | None = None
 
@@ -74,10 +80,20 @@ class Subscription:
         if WILDCARD in added:
             added.remove(WILDCARD)
             self._widen()
+        known = self.names & added if self.quarantine else frozenset[str]()
         self.names |= added
         self.forced |= added
         for name in added & self.rejected.keys():
             del self.rejected[name]
+        if self.quarantine:
+            self._ask_again(added, known)
+
+    def _ask_again(self, added: Iterable[str], known: Collection[str]) -> None:
+        """What is asked for must be answered. For a resource in quarantine the last good version does, unless that is
+        what the client had when it asked again."""
+        rejections = self.quarantine.of(self.type_url)
+        again = [name for name in added if name in rejections and (name in known or rejections[name].good is None)]
+        self.quarantine.pardon(self.type_url, again)
 
     def _widen(self) -> None:
         """From names to everything: what was not asked for so far is owed."""
@@ -145,7 +161,17 @@ class Subscription:
 
     def confirms_all(self, current: ResourceSet) -> bool:
         """Whether the client surely has accepted everything that it wants of this set; cheap, so False may be wrong."""
-        return self._settled is current and not self.unconfirmed and not self.rejected and not self.forced
+        clean = not self.rejected and not self.forced and not self.quarantine.of(self.type_url)
+        return clean and self._settled is current and not self.unconfirmed
+
+    def refused(self, one: Resource) -> bool:
+        """Whether the client rejected this version, and nothing has changed since."""
+        return self.rejected.get(one.name) == one.version or self.rejection(one) is not None
+
+    def rejection(self, one: Resource) -> Rejection | None:
+        """What is held against this version in particular."""
+        found = self.quarantine.of(self.type_url).get(one.name)
+        return found if found is not None and found.version == one.version else None
 
     # What is due
 
@@ -165,10 +191,21 @@ class Subscription:
         return due
 
     def _due(self, current: ResourceSet) -> list[Resource]:
-        if not self.held.known and not self.rejected and not self.aside:
+        clean = not self.quarantine.of(self.type_url)
+        if clean and not self.held.known and not self.rejected and not self.aside:
             return current.ordered if self.wildcard else current.among(self.names)
         names = self.held.behind(current) | (self.forced & current.resources.keys())
-        return [one for name in sorted(names) if self.wants(name) and self._owes(one := current.resources[name])]
+        wanted = [current.resources[name] for name in sorted(names) if self.wants(name)]
+        return [one for one in (wanted if clean else self._substituted(wanted)) if self._owes(one)]
+
+    def _substituted(self, wanted: Iterable[Resource]) -> Iterator[Resource]:
+        """Without what is in quarantine: who has nothing instead gets the last good version, if there is one."""
+        for one in wanted:
+            rejection = self.rejection(one)
+            if rejection is None:
+                yield one
+            elif rejection.good is not None and (one.name in self.forced or not self.confirms(one.name)):
+                yield rejection.good
 
     def missing(self, current: ResourceSet) -> list[str]:
         """Names that the client is owed an answer about and that do not exist."""
@@ -201,6 +238,9 @@ class Subscription:
     def sent(self, flight: Flight, current: ResourceSet, now: float) -> None:
         """A response with resources of ``current`` went out."""
         self.flight, self.nonce = flight, flight.nonce
+        self._replaced = {}
+        if self.held.known:
+            self._replaced = {name: self.held.resource(name) for name in flight.sent if self.confirms(name)}
         new = (name for name in flight.sent if name not in self.held)
         self.unconfirmed.update(new if self.held.known else flight.sent)
         self.unconfirmed.difference_update(flight.removed)
@@ -225,16 +265,60 @@ class Subscription:
         self.acked_version = flight.set_version
         if not self.rejected:
             self.error = ""
+        if self.quarantine:
+            rejections = self.quarantine.of(self.type_url)
+            better = [n for n, version in flight.sent.items() if n in rejections and rejections[n].refutes(version)]
+            self.quarantine.pardon(self.type_url, better)
 
-    def nacked(self, message: str, now: float) -> None:
-        """The client rejected the response in flight; some of it may be applied, so its versions are unknown."""
+    def nacked(self, message: str, now: float, *, tell_apart: bool = True) -> None:
+        """The client rejected the response in flight; some of it may be applied, so its versions are unknown.
+
+        Where it can be told which resources were bad (and ``tell_apart`` it may), those go into quarantine and the
+        others are owed again. Where not, nothing of it is sent until the content changes.
+        """
         flight = self._land(now)
-        for name, version in (*flight.sent.items(), *((name, UNKNOWN) for name in flight.removed)):
-            if self.wants(name):
-                self.held[name] = UNKNOWN
-                self.rejected[name] = version
-        self.rejected_set, self.error = flight.set_version, message
+        guilty = culprits(self.type_url, message, flight.sent.keys()) if tell_apart else frozenset[str]()
+        self.error = message
         self._settled = self._nothing_gone = None
+        for name in filter(self.wants, (*flight.sent, *flight.removed)):
+            self.held[name] = UNKNOWN
+        if not guilty:
+            self._reject(flight)
+            return
+        for name in filter(self.wants, guilty):
+            self._convict(name, Rejection(flight.sent[name], message))
+        for name in filter(self.wants, flight.removed):
+            self._answer_again(name)
+
+    def _reject(self, flight: Flight) -> None:
+        versions = (*flight.sent.items(), *((name, UNKNOWN) for name in flight.removed))
+        self.rejected.update((name, version) for name, version in versions if self.wants(name))
+        self.rejected_set = flight.set_version
+
+    def _convict(self, name: str, rejection: Rejection) -> None:
+        """The client keeps what it had: what it accepted before, or nothing."""
+        earlier = self.quarantine.of(self.type_url).get(name)
+        if name in self.unconfirmed:
+            self.held.pop(name)
+            self.unconfirmed.discard(name)
+        else:
+            good = self._replaced.get(name) or (earlier.good if earlier else None)
+            rejection = replace(rejection, good=good, kept=True)
+        self.quarantine.add(self.type_url, name, rejection)
+
+    def _answer_again(self, name: str) -> None:
+        """Whether the client knows that this does not exist (any more) is not known."""
+        if name in self.names:
+            self.held.pop(name)
+            self.forced.add(name)
+
+    def acquit(self) -> bool:
+        """Forget all rejections, so that everything is tried once more; whether there were any."""
+        found = self.quarantine.pardon(self.type_url, list(self.quarantine.of(self.type_url))) or bool(self.rejected)
+        self.forced.update(self.rejected)
+        self.rejected.clear()
+        self._settled = None
+        return found
 
     def _land(self, now: float) -> Flight:
         flight, self.flight, self.changed_at = self.flight, None, now

@@ -18,7 +18,8 @@ from xds import status_codec
 from xds.errors import LimitExceeded
 from xds.protocol.events import Node
 from xds.protocol.inventory import ResourceState, inventory
-from xds.protocol.stream import State, Stream
+from xds.protocol.states import State
+from xds.protocol.stream import Stream
 from xds.redaction import Redactor
 from xds.server.admission import inflated
 from xds.server.calls import Calls, read

@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.xds.link import NODE, DeltaClient, make
 from xds.protocol.events import Node, Notice, Response
-from xds.protocol.stream import State, TypeState
+from xds.protocol.states import State, TypeState
 from xds.status import StatusBoard, worse
 from xds.types import CLUSTER, RUNTIME
 
