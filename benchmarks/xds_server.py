@@ -5,7 +5,7 @@ the production code path (protocol machines, ordering, status, events, metrics),
 mesh, and is driven by a load client through lines on standard input:
 
     bump | bumpall   change one cluster | all but one; prints "bumped UNIXTIME VERSION" just before publishing
-    stat             prints "stat cpu_s=.. rss_mb=.. requests=.. nacks=.. last_request=UNIXTIME"
+    stat             prints "stat cpu_s=.. rss_mb=.. requests=.. nacks=.."
     quit             exit (so does the end of standard input)
 
 The nodes are ``node-0`` to ``node-<N-1>``. With ``--per-node`` each has a snapshot of its own, and no two share their
@@ -37,11 +37,11 @@ from envoy_data_plane.envoy.config.listener.v3 import Listener
 from envoy_data_plane.envoy.config.route.v3 import Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost
 
 from meshctl.server.metrics import Metrics
-from meshctl.server.watching import XdsWatch
+from meshctl.server.watching import KINDS, XdsWatch
+from meshctl.server.xds_metrics import XdsCollector
 from xds.model import Address
 from xds.server import Settings, XdsServer
 from xds.snapshot import Resource, ResourceSet, Snapshot, resource, resource_set, snapshot
-from xds.status import XdsEvent
 from xds.translate.messages import ads, socket_address
 from xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 
@@ -118,25 +118,11 @@ class Content:
         return self._clusters.replacing([cluster(self.names()[-1], 2_000_000 + number)])
 
 
-class Watch:
-    """The application's own listener, and what the load client wants to know."""
-
-    def __init__(self) -> None:
-        self._watch = XdsWatch(Metrics())
-        self.answers = 0
-        self.last = 0.0
-
-    def __call__(self, event: XdsEvent) -> None:
-        self._watch.on_xds(event)
-        if event.kind in ("ack", "nack"):
-            self.answers += 1
-            self.last = event.time
-
-
 async def serve(options: argparse.Namespace) -> None:
-    content, watch = Content(options.clusters, options.per_node), Watch()
+    content, metrics = Content(options.clusters, options.per_node), Metrics()
     node_ids = [f"node-{number}" for number in range(options.nodes)]
-    server = XdsServer(on_event=watch, settings=Settings())
+    server = XdsServer(on_event=XdsWatch(metrics).on_xds, kinds=KINDS, settings=Settings())
+    metrics.include(XdsCollector(server.status))
     await server.start(HOST, options.port)
     server.publish(content.snapshots(node_ids))
     gc.collect()
@@ -144,7 +130,7 @@ async def serve(options: argparse.Namespace) -> None:
     say("ready")
     async for command in commands():
         if command == "stat":
-            say(stat(server, watch))
+            say(stat(server))
         elif command in ("bump", "bumpall"):
             content.change(content.names()[:-1] if command == "bumpall" else content.names()[:1])
             wanted = content.snapshots(node_ids)
@@ -156,15 +142,14 @@ async def serve(options: argparse.Namespace) -> None:
     await server.stop(0)
 
 
-def stat(server: XdsServer, watch: Watch) -> str:
+def stat(server: XdsServer) -> str:
     process = psutil.Process()
     used = process.cpu_times()
     figures = {
         "cpu_s": used.user + used.system,
         "rss_mb": process.memory_info().rss / 1e6,
-        "requests": watch.answers + server.status.connects,
+        "requests": sum(server.status.acks.values()) + server.status.connects,
         "nacks": sum(server.status.nacks.values()),
-        "last_request": watch.last,
     }
     return "stat " + " ".join(f"{name}={value:.6f}" for name, value in figures.items())
 
