@@ -38,6 +38,23 @@ def show_proxies(document: Mapping[str, Any], form: str) -> None:
 
 
 @proxy.command()
+@click.argument("node")
+@output_option()
+@connection_options()
+def describe(node: str, output: str) -> None:
+    """Show NODE's state, versions and ages, type by type."""
+    show_proxy(client.get(f"/v1/proxies/{client.segment(node)}"), output)
+
+
+def show_proxy(document: Mapping[str, Any], form: str) -> None:
+    """Print GET /v1/proxies/{node}."""
+    if form in {"table", "wide"}:
+        click.echo(out.fields((column.title.capitalize(), column.cell(document)) for column in _ABOUT))
+    rows = [{"type": name, **kind} for name, kind in sorted(document["types"].items())]
+    out.show(document, rows, TYPE_COLUMNS, form)
+
+
+@proxy.command()
 @click.argument("kind", type=click.Choice(KINDS))
 @click.argument("node")
 @output_option()
@@ -65,9 +82,15 @@ def status(row: Row) -> str:
     if not row["connected"]:
         return out.state("DISCONNECTED", _elapsed(row["since"]))
     worst = _worst(row)
-    ages = [kind["age"] for kind in row["types"].values() if kind["state"] == worst and kind.get("age") is not None]
+    ages = [age for kind in row["types"].values() if kind["state"] == worst and (age := _age(kind)) is not None]
     oldest = min(ages, default=None) if worst == "SYNCED" else max(ages, default=None)
     return out.state(worst, oldest)
+
+
+def _age(kind: Row) -> float | None:
+    """For how long a type has been as it is: what is behind counts from the first change that it lacks."""
+    behind = kind.get("behind")
+    return kind.get("age") if behind is None else behind
 
 
 def _worst(row: Row) -> str:
@@ -87,7 +110,7 @@ def _synced(row: Row) -> str:
 def _type_column(name: str) -> Column:
     def cell(row: Row) -> str | None:
         kind = row["types"].get(name)
-        return None if kind is None else out.state(kind["state"], kind.get("age"))
+        return None if kind is None else out.state(kind["state"], _age(kind))
 
     return Column(name.upper(), cell, wide=True)
 
@@ -105,6 +128,18 @@ PROXY_COLUMNS = (
     *map(_type_column, TYPES),
     Column("AGE", lambda row: out.since(row["since"])),
     Column("ERROR", _errors, wide=True),
+)
+
+_ABOUT = PROXY_COLUMNS[:3] + PROXY_COLUMNS[4:5] + tuple(column for column in PROXY_COLUMNS if column.title == "AGE")
+
+TYPE_COLUMNS = (
+    Column("NAME", lambda row: row["type"]),
+    Column("STATUS", lambda row: out.state(row["state"], _age(row))),
+    Column("DESIRED", lambda row: row["desired"]),
+    Column("SENT", lambda row: row["sent"], wide=True),
+    Column("ACKED", lambda row: row["acked"]),
+    Column("AGE", lambda row: out.age(row["age"])),
+    Column("ERROR", lambda row: row["error"], wide=True),
 )
 
 

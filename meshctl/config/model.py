@@ -164,6 +164,10 @@ class XdsListen(ListenConfig):
 
     port: Annotated[int, *integer(0, 65535)] = 18000
     """A TCP port; 0 takes any free one."""
+    client_status: Flag = True
+    """Answer, on the same port, what every sidecar has and said about it (CSDS, as `grpcdebug` asks)."""
+    load_reports: Flag = True
+    """Take load reports (LRS) of sidecars that send no OTLP."""
 
 
 class HttpListen(ListenConfig):

@@ -62,6 +62,7 @@ def application(context: Context, token: str, names: frozenset[str] = frozenset(
             web.get("/v1/services", handlers.services),
             web.get("/v1/graph", handlers.graph),
             web.get("/v1/proxies", handlers.proxies),
+            web.get("/v1/proxies/{node}", handlers.proxy),
             web.get("/v1/proxies/{node}/config/{type}", handlers.proxy_config),
             web.get("/v1/forecasts", handlers.forecasts),
             web.get("/v1/decisions", handlers.decisions),
@@ -125,8 +126,7 @@ class Handlers:
         return web.Response(text=text + "\n", status=200 if ok else 503)
 
     async def metrics(self, _request: web.Request) -> web.Response:
-        metrics, nodes = self._context.metrics, self._context.xds.status.nodes()
-        metrics.set("meshctl_xds_streams", sum(node.connected for node in nodes))
+        metrics = self._context.metrics
         for kind, size in self._context.publisher.sizes().items():
             metrics.set("meshctl_xds_config_size_bytes", size, xds_type=kind)
         return web.Response(body=metrics.text(), content_type="text/plain", charset="utf-8")
@@ -163,13 +163,19 @@ class Handlers:
         )
         return web.json_response({"proxies": [views.proxy(node, now) for node in nodes]})
 
+    async def proxy(self, request: web.Request) -> web.Response:
+        node = self._context.xds.status.node(request.match_info["node"])
+        if node is None:
+            raise _no_proxy(request.match_info["node"])
+        return web.json_response(views.proxy(node, self._context.clock()))
+
     async def proxy_config(self, request: web.Request) -> web.Response:
         node, kind = request.match_info["node"], request.match_info["type"]
         if kind not in TYPES:
             raise RequestError(404, "not_found", f"no configuration type {kind!r}; one of {', '.join(TYPES)}")
         found = self._context.publisher.describe(node, TYPES[kind])
         if found is None:
-            raise RequestError(404, "not_found", f"no proxy {node!r}; see: meshctl proxy list")
+            raise _no_proxy(node)
         return web.json_response({"node_id": node, "type": kind, **found})
 
     async def forecasts(self, request: web.Request) -> web.Response:
@@ -369,3 +375,7 @@ class Handlers:
         score = "" if change["score"] is None else f", score {change['score']:.1f}"
         self._context.journal.event("experiment", title, f"{body['status']}{score}", id=identity)
         return web.json_response({"id": identity, "status": body["status"]})
+
+
+def _no_proxy(node: str) -> RequestError:
+    return RequestError(404, "not_found", f"no proxy {node!r}; see: meshctl proxy list")

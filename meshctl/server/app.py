@@ -35,7 +35,9 @@ from meshctl.server import api, auth, logs, views
 from meshctl.server.health import Health
 from meshctl.server.metrics import Metrics
 from meshctl.server.progress import Progress
-from meshctl.server.watching import XdsWatch
+from meshctl.server.watching import KINDS, XdsWatch
+from meshctl.server.xds_metrics import XdsCollector
+from meshctl.server.xds_settings import xds_settings
 from meshctl.sources.otlp import OtlpReceiver
 from meshctl.sources.traffic import Traffic
 from xds.errors import PortInUse
@@ -137,7 +139,9 @@ class ControlPlane:
             metrics.set("meshctl_service_replicas", seen.ready, service=name, state="ready")
             wanted = plan.replicas.get(name, seen.desired)
             metrics.set("meshctl_service_replicas", wanted, service=name, state="desired")
-        self.watch.flush()
+        for outcome, count in self.traffic.load_reports.items():
+            metrics.set("meshctl_load_reports", count, outcome=outcome)
+        self.watch.flush(views.sent(self.xds.status))
 
     def reload(self) -> None:
         """Read the mesh file again; a broken one is refused and the one in force stays."""
@@ -232,11 +236,12 @@ def _build(file: Path, config: MeshConfig, state: Path, dry_run: bool) -> Contro
     database = Database.open(state / "history.db")
     watch = XdsWatch(metrics)
     journal = Journal(database, time.time, watch.on_journal)
-    xds = XdsServer(on_event=watch.on_xds)
+    traffic = Traffic()
+    xds = XdsServer(on_event=watch.on_xds, kinds=KINDS, on_load=traffic.accept_load, settings=xds_settings(config))
+    metrics.include(XdsCollector(xds.status))
     publisher = XdsPublisher(xds)
     platform = platforms.platform(config)
     forecasts = Forecasts(config, database, journal, config.forecast.cache_dir or state / "models")
-    traffic = Traffic()
     loop = Loop(
         config,
         platform=platform,

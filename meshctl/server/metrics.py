@@ -14,35 +14,60 @@ from opentelemetry.metrics import Counter, Histogram
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.registry import Collector
+
+from xds.histogram import SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric as Prometheus shows it. ``buckets`` are upper bounds of a histogram, in seconds."""
+    """A metric as Prometheus shows it. ``buckets`` are upper bounds of a histogram, in seconds.
+
+    ``read`` ones are counted elsewhere, once per stream and push, and read when somebody asks
+    (:mod:`meshctl.server.xds_metrics`).
+    """
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     labels: tuple[str, ...]
     description: str
     buckets: tuple[float, ...] = ()
+    read: bool = False
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric("meshctl_xds_streams", "gauge", (), "Sidecars connected now."),
+    Metric("meshctl_xds_streams", "gauge", (), "Sidecars connected now.", read=True),
     Metric(
         "meshctl_xds_pushes_total",
         "counter",
         ("xds_type", "outcome"),
-        "Responses sent to sidecars, by what became of them (sent, ack, nack).",
+        "Responses sent to sidecars, by what became of them (sent, acked, nacked; refused: leases not given).",
+        read=True,
     ),
-    Metric("meshctl_xds_nacks_total", "counter", ("xds_type",), "Responses that a sidecar rejected."),
-    Metric("meshctl_xds_heartbeats_total", "counter", (), "Lease renewals sent."),
+    Metric("meshctl_xds_nacks_total", "counter", ("xds_type",), "Responses that a sidecar rejected.", read=True),
+    Metric("meshctl_xds_heartbeats_total", "counter", (), "Lease renewals sent.", read=True),
+    Metric(
+        "meshctl_xds_push_duration_seconds",
+        "histogram",
+        ("xds_type",),
+        "Time from sending a response to its ACK.",
+        SECONDS,
+        read=True,
+    ),
     Metric(
         "meshctl_proxy_convergence_duration_seconds",
         "histogram",
         ("xds_type",),
-        "Time from sending a response to its ACK.",
-        (0.1, 0.5, 1, 3, 5, 10, 20, 30),
+        "Time from a change to the last ACK of every connected sidecar that it concerns; one observation per change.",
+        SECONDS,
+        read=True,
+    ),
+    Metric(
+        "meshctl_xds_streams_behind",
+        "gauge",
+        ("xds_type",),
+        "Streams of sidecars that lack a published change now.",
+        read=True,
     ),
     Metric("meshctl_xds_config_size_bytes", "gauge", ("xds_type",), "Size of the largest resource set published."),
     Metric(
@@ -67,6 +92,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("meshctl_faults_active", "gauge", (), "Faults in force now."),
     Metric("meshctl_telemetry_rejected_points", "gauge", (), "Data points from unknown senders, since start."),
     Metric(
+        "meshctl_load_reports",
+        "gauge",
+        ("outcome",),
+        "Load reports (LRS) since start: used, or redundant because the sidecar sends OTLP, too.",
+    ),
+    Metric(
         "meshctl_service_demand", "gauge", ("service",), "Requests per second offered to a service over the last tick."
     ),
     Metric("meshctl_service_replicas", "gauge", ("service", "state"), "Replicas of a service (ready, desired)."),
@@ -85,6 +116,8 @@ class Metrics:
         meter = self._provider.get_meter("meshctl")
         self._instruments: dict[str, Any] = {}
         for metric in METRICS:
+            if metric.read:
+                continue
             make = {"counter": meter.create_counter, "gauge": meter.create_gauge, "histogram": meter.create_histogram}
             name = (
                 metric.name.removesuffix("_total").removesuffix("_seconds") if metric.kind != "gauge" else metric.name
@@ -105,6 +138,10 @@ class Metrics:
         """Add an observation to a histogram."""
         histogram: Histogram = self._instruments[name]
         histogram.record(value, labels)
+
+    def include(self, collector: Collector) -> None:
+        """Read the ``read`` metrics from ``collector`` whenever somebody asks."""
+        self._registry.register(collector)
 
     def text(self) -> bytes:
         """Prometheus' text exposition format."""
@@ -127,6 +164,6 @@ def _labels(metric: Metric) -> str:
 
 def _views() -> Iterable[View]:
     for metric in METRICS:
-        if metric.buckets:
+        if metric.buckets and not metric.read:
             name = metric.name.removesuffix("_seconds")
             yield View(instrument_name=name, aggregation=ExplicitBucketHistogramAggregation(metric.buckets))

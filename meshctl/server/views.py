@@ -72,7 +72,7 @@ def forecast(selected: Selected, now: float) -> dict[str, Any]:
 
 
 def proxy(node: NodeStatus, now: float) -> dict[str, Any]:
-    """One row of ``/v1/proxies``."""
+    """One row of ``/v1/proxies``, and ``/v1/proxies/{node}``."""
     return {
         "node_id": node.node_id,
         "group": node.group,
@@ -84,13 +84,14 @@ def proxy(node: NodeStatus, now: float) -> dict[str, Any]:
 
 
 def type_status(status: TypeStatus, now: float) -> dict[str, Any]:
-    """One type of one node."""
+    """One type of one node; ``behind`` is for how long (seconds) it has lacked a change, None if it lacks none."""
     return {
         "state": status.state,
         "desired": status.desired,
         "sent": status.sent,
         "acked": status.acked,
         "age": None if status.at is None else max(0.0, now - status.at),
+        "behind": None if status.since is None else max(0.0, now - status.since),
         "error": status.error,
     }
 

@@ -1,4 +1,7 @@
-"""What the xDS server and the journal report, turned into counters, metrics and one event line per tick."""
+"""What the xDS server and the journal report, turned into counters, metrics and one event line per tick.
+
+Pushes and ACKs are too many for a call each: the server counts them itself, and they are looked up once per tick.
+"""
 
 from __future__ import annotations
 
@@ -9,42 +12,26 @@ from typing import Any
 from meshctl.control.journal import Journal
 from meshctl.model import Decision
 from meshctl.server.metrics import Metrics
-from xds.status import XdsEvent
+from xds.status import EventKind, XdsEvent
 
-_SLOW_LANE = ("cds", "eds", "lds", "rds")
+#: Pushed every tick.
+_FAST_LANE = "rtds"
+#: Of what the server tells as it happens.
+KINDS: tuple[EventKind, ...] = ("connect", "disconnect", "nack", "refused")
 
 
 class XdsWatch:
-    """Makes metrics of what happens on streams; slow-lane pushes of a tick become one event, a NACK one each."""
+    """Makes events of what happens on streams; slow-lane pushes of a tick become one event, a NACK one each."""
 
     def __init__(self, metrics: Metrics) -> None:
         self.journal: Journal | None = None
         self.decisions: Counter[str] = Counter()
         self._metrics = metrics
-        self._fresh: Counter[str] = Counter()
-        self._sent: dict[tuple[str, str], float] = {}
+        self._told: Counter[str] = Counter()
 
     def on_xds(self, event: XdsEvent) -> None:
-        """Called by the server, in its event loop."""
-        if event.kind in ("connect", "disconnect"):
-            self._say(event.kind, event)
-            self._sent = {key: at for key, at in self._sent.items() if key[0] != event.node_id}
-            return
-        if event.kind == "refused":
-            self._say("platform", event)
-            return
-        outcome = {"push": "sent", "ack": "ack", "nack": "nack"}[event.kind]
-        self._metrics.add("meshctl_xds_pushes_total", xds_type=event.type, outcome=outcome)
-        if event.kind == "push":
-            self._fresh[event.type] += 1
-            self._sent[(event.node_id, event.type)] = event.time
-            return
-        sent = self._sent.pop((event.node_id, event.type), None)
-        if event.kind == "ack" and sent is not None:
-            self._metrics.observe("meshctl_proxy_convergence_duration_seconds", event.time - sent, xds_type=event.type)
-        if event.kind == "nack":
-            self._metrics.add("meshctl_xds_nacks_total", xds_type=event.type)
-            self._say("nack", event)
+        """Called by the server, in its event loop, for :data:`KINDS`."""
+        self._say("platform" if event.kind == "refused" else event.kind, event)
 
     def on_journal(self, record: Mapping[str, Any]) -> None:
         """Called by the journal for each decision and event."""
@@ -57,10 +44,14 @@ class XdsWatch:
             for rule in decision.guardrails:
                 self._metrics.add("meshctl_guardrail_blocks_total", rule=rule)
 
-    def flush(self) -> None:
-        """One event for the slow-lane pushes since the last call; what RTDS sends every tick is no news."""
-        pushed = {name: count for name, count in sorted(self._fresh.items()) if name in _SLOW_LANE}
-        self._fresh.clear()
+    def flush(self, sent: Mapping[str, int]) -> None:
+        """One event for the slow-lane pushes since the last call; what RTDS sends every tick is no news.
+
+        ``sent`` counts responses since the start, by short type.
+        """
+        now = Counter({name: count for name, count in sent.items() if name != _FAST_LANE})
+        pushed = dict(sorted((now - self._told).items()))
+        self._told = now
         if pushed and self.journal is not None:
             text = ", ".join(f"{name} to {count}" for name, count in pushed.items())
             self.journal.event("push", "xds", f"pushed {text} sidecars", **pushed)

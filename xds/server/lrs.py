@@ -33,7 +33,7 @@ class LoadReporting:
 
     def __init__(
         self,
-        on_load: Callable[[LoadReport], None] | None,
+        on_load: Callable[[LoadReport], object] | None,
         *,
         gate: Gate,
         now: Callable[[], float],

@@ -169,7 +169,7 @@ async def test_a_listener_that_fails_costs_no_stream(
             await call.write(
                 bytes(LoadStatsRequest(cluster_stats=[ClusterStats(cluster_name="c", load_report_interval=TEN)]))
             )
-            await until(lambda count=count: len(reports) == count)
+            await until(lambda: len(reports) >= count)  # noqa: B023  # awaited at once
     await server.stop(0)
     assert [record.levelno for record in caplog.records if "load report of cart-0" in record.message] == [
         logging.ERROR,
@@ -180,7 +180,7 @@ async def test_a_listener_that_fails_costs_no_stream(
 async def test_streams_end_with_the_server(server: XdsServer, channel: Any) -> None:
     call = await answered(channel)
     await asyncio.wait_for(server.stop(10.0), 3.0)
-    assert await asyncio.wait_for(call.read(), 5.0) is grpc.aio.EOF
+    assert await asyncio.wait_for(call.code(), 5.0) is grpc.StatusCode.OK
 
 
 async def test_it_can_be_switched_off() -> None:
