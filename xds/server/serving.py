@@ -26,6 +26,7 @@ from xds.protocol.delta import DeltaStream
 from xds.protocol.events import DeltaRequest, Notice, Response, SotwRequest
 from xds.protocol.holding import HEARTBEATS
 from xds.protocol.leases import Leasable, Lease, Leases, leases_of
+from xds.protocol.quarantine import Quarantine
 from xds.protocol.responses import ResponseCache
 from xds.protocol.sotw import SotwStream
 from xds.protocol.stream import Stream
@@ -63,7 +64,7 @@ class XdsServer:
         *,
         on_event: Callable[[XdsEvent], None] | None = None,
         kinds: Collection[EventKind] = EVENT_KINDS,
-        on_load: Callable[[LoadReport], None] | None = None,
+        on_load: Callable[[LoadReport], object] | None = None,
         on_converged: Callable[[Converged], None] | None = None,
         clock: Callable[[], float] = time.time,
         settings: Settings | None = None,
@@ -87,6 +88,7 @@ class XdsServer:
         self._snapshots: dict[str, Snapshot] = {}
         self._sets: WeakValueDictionary[tuple[str, str], ResourceSet] = WeakValueDictionary()
         self._leases: dict[str, Leases] = {}
+        self._quarantines: dict[str, Quarantine] = {}
         self._look_every = _SLOWEST_LOOK
         self._server: grpc.aio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -131,6 +133,7 @@ class XdsServer:
         """Replace what every node should have. A node that is not in ``snapshots`` is unknown: silence."""
         for node_id in self._snapshots.keys() - snapshots.keys():
             self._leases.pop(node_id, None)
+            self._quarantines.pop(node_id, None)
         before, self._snapshots = self._snapshots, {node_id: self._interned(one) for node_id, one in snapshots.items()}
         self.status.expect(self._snapshots)
         change = self.status.published(before, self._snapshots)
@@ -253,6 +256,8 @@ class XdsServer:
             grant = self.gate.introduce(connection.visit, request.node)
             connection.machine.publish(grant.restrict(self._snapshots.get(request.node.id)))
             connection.machine.lease(self._leases.get(request.node.id, {}))
+            if request.node.id in self._snapshots:
+                connection.machine.quarantine = self._quarantines.setdefault(request.node.id, Quarantine())
 
     def opened(self, connection: Connection) -> None:
         node = connection.machine.node
@@ -314,7 +319,7 @@ class XdsServer:
             ("grpc.so_reuseport", 0),
             ("grpc.server.max_pending_requests", _PENDING_REQUESTS),
             ("grpc.server.max_pending_requests_hard_limit", _PENDING_REQUESTS),
-            *options(self._settings.limits),
+            *options(self._settings.limits, secure=self._tls is not None),
             ("grpc.max_send_message_length", -1),
             ("grpc.keepalive_time_ms", round(self._settings.keepalive_seconds * 1e3)),
             ("grpc.keepalive_timeout_ms", round(self._settings.keepalive_timeout_seconds * 1e3)),
