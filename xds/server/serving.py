@@ -79,7 +79,7 @@ class XdsServer:
         self._tls = tls
         self.gate = Gate(self._settings.limits, policy or Policy(open_secrets=True), self._refused, clock)
         self._loads = LoadReporting(on_load, gate=self.gate, now=clock, settings=self._settings)
-        self._client_status = ClientStatus(self.status, gate=self.gate, now=clock, settings=self._settings)
+        self.client_status = ClientStatus(self.status, gate=self.gate, now=clock, settings=self._settings)
         self._slots = Slots(
             self._settings.concurrent_pushes, self._settings.slow_write_seconds, self._settings.write_deadline_seconds
         )
@@ -96,11 +96,18 @@ class XdsServer:
 
     # Life
 
-    async def start(self, host: str, port: int, handlers: Sequence[grpc.GenericRpcHandler[Any, Any]] = ()) -> int:
+    async def start(
+        self,
+        host: str,
+        port: int,
+        handlers: Sequence[grpc.GenericRpcHandler[Any, Any]] = (),
+        *,
+        reuse_port: bool = False,
+    ) -> int:
         """Listen, and return the port (a free one for port 0). PortInUse if the address is taken; TlsError if there is
-        no certificate to serve."""
+        no certificate to serve. With ``reuse_port`` other processes of the same user may share the port."""
         rotation = Rotation(self._tls, self._clock, self._certificate_reporter()) if self._tls else None
-        server = grpc.aio.server(options=self._options())
+        server = grpc.aio.server(options=[*self._options(), ("grpc.so_reuseport", int(reuse_port))])
         own = StreamHandler({method.path: self._behavior(method) for method in METHODS})
         server.add_generic_rpc_handlers((own, *self._reporting(), *handlers))
         bound = _bind(server, host, port, rotation)
@@ -117,7 +124,7 @@ class XdsServer:
         self._stopping = True
         for connection in self._connections:
             connection.end()
-        self._client_status.stop()
+        self.client_status.stop()
         self._loads.stop()
         tasks, self._tasks = self._tasks, []
         for task in tasks:
@@ -186,7 +193,7 @@ class XdsServer:
 
     def _reporting(self) -> list[grpc.GenericRpcHandler[Any, Any]]:
         """Client status and load reports, where they are wanted."""
-        status = [self._client_status.handler()] if self._settings.client_status else []
+        status = [self.client_status.handler()] if self._settings.client_status else []
         return [*status, self._loads.handler()] if self._settings.load_reports else status
 
     # Streams
@@ -316,7 +323,6 @@ class XdsServer:
 
     def _options(self) -> list[tuple[str, Any]]:
         return [
-            ("grpc.so_reuseport", 0),
             ("grpc.server.max_pending_requests", _PENDING_REQUESTS),
             ("grpc.server.max_pending_requests_hard_limit", _PENDING_REQUESTS),
             *options(self._settings.limits, secure=self._tls is not None),

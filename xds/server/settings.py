@@ -68,6 +68,11 @@ class Limits:
     streams_per_connection: int = 1_000
     """Concurrent calls on one connection (HTTP/2's SETTINGS_MAX_CONCURRENT_STREAMS); more wait at the client."""
 
+    connection_age_seconds: float = 600.0
+    """With TLS, new streams leave a connection that is older (GOAWAY, ten per cent earlier or later), so that they
+    show the certificate of today. Streams that are open stay until their certificate ends: let certificates be
+    renewed at least this long before. 0 never."""
+
     handshake_seconds: float = 10.0
     """A connection that has not finished TLS and HTTP/2 settings after so long is closed."""
 
