@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden from what the code prints now")
+    parser.addoption("--plans", type=int, default=200, help="how many random changes an Envoy under load goes through")
+    parser.addoption("--plan-seed", type=int, default=1, help="which ones")
 
 
 @pytest.fixture

@@ -60,31 +60,33 @@ def assignment(name: str, *ports: int) -> ClusterLoadAssignment:
 
 def routes(target: str) -> RouteConfiguration:
     """Everything to the cluster ``target``."""
-    return _routes(RouteAction(cluster=target))
+    return _routes(RouteAction(cluster=target), OUTBOUND)
 
 
-def weighted_routes(weights: Mapping[str, int]) -> RouteConfiguration:
+def weighted_routes(weights: Mapping[str, int], name: str = OUTBOUND) -> RouteConfiguration:
     """Everything to these clusters, in these parts."""
-    clusters = [WeightedClusterClusterWeight(name=name, weight=weight) for name, weight in weights.items()]
-    return _routes(RouteAction(weighted_clusters=WeightedCluster(clusters=clusters)))
+    clusters = [WeightedClusterClusterWeight(name=target, weight=weight) for target, weight in weights.items()]
+    return _routes(RouteAction(weighted_clusters=WeightedCluster(clusters=clusters)), name)
 
 
-def _routes(action: RouteAction) -> RouteConfiguration:
+def _routes(action: RouteAction, name: str) -> RouteConfiguration:
     route = Route(match=RouteMatch(prefix="/"), route=action)
-    return RouteConfiguration(name=OUTBOUND, virtual_hosts=[VirtualHost(name="all", domains=["*"], routes=[route])])
+    return RouteConfiguration(name=name, virtual_hosts=[VirtualHost(name="all", domains=["*"], routes=[route])])
 
 
-def manager(stat_prefix: str = OUTBOUND) -> HttpConnectionManager:
+def manager(stat_prefix: str = OUTBOUND, route: str = OUTBOUND) -> HttpConnectionManager:
+    """HTTP with the route configuration ``route`` by RDS."""
     router = HttpFilter(name="envoy.filters.http.router", typed_config=AnyMessage.pack(Router()))
-    rds = Rds(config_source=ADS, route_config_name=OUTBOUND)
+    rds = Rds(config_source=ADS, route_config_name=route)
     return HttpConnectionManager(stat_prefix=stat_prefix, rds=rds, http_filters=[router])
 
 
-def listener(port: int = 0, stat_prefix: str = OUTBOUND) -> Listener:
+def listener(port: int = 0, stat_prefix: str = OUTBOUND, name: str = OUTBOUND) -> Listener:
+    """The listener ``name``, with the route configuration of the same name."""
     http = Filter(
-        name="envoy.filters.network.http_connection_manager", typed_config=AnyMessage.pack(manager(stat_prefix))
+        name="envoy.filters.network.http_connection_manager", typed_config=AnyMessage.pack(manager(stat_prefix, name))
     )
-    return Listener(name=OUTBOUND, address=address(port), filter_chains=[FilterChain(filters=[http])])
+    return Listener(name=name, address=address(port), filter_chains=[FilterChain(filters=[http])])
 
 
 def content(*clusters: Cluster, target: str = "backend", ports: tuple[int, ...] = (9,), listen: int = 0) -> Snapshot:
