@@ -13,6 +13,7 @@ from xds.snapshot import Resource, ResourceSet
 
 #: Entries apart from the base that are never worth a new base, and the share of all that always is.
 _FEW, _TOO_MANY = 32, 4
+_NONE: frozenset[str] = frozenset()
 
 
 class Held:
@@ -111,14 +112,15 @@ class Held:
         Names that are out of scope are among them only if something is known about them."""
         if self._base is None:
             return current.resources.keys()
+        apart: Set[str] = self._apart.keys() & current.resources.keys() if self._apart else _NONE
         if self._base is current:
-            return self._apart.keys() & current.resources.keys()
-        return current.changed_since(self._base) | (self._apart.keys() & current.resources.keys())
+            return apart
+        return current.changed_since(self._base) | apart if apart else current.changed_since(self._base)
 
     def gone(self, current: ResourceSet) -> set[str]:
         """Names that are held and that ``current`` lacks."""
-        missing = {name for name, version in self._apart.items() if version is not None}
-        missing -= current.resources.keys()
+        apart = ((name, version) for name, version in self._apart.items() if name not in current.resources)
+        missing = {name for name, version in apart if version is not None}
         if self._base is not None and self._base is not current:
             missing.update(name for name in current.removed_since(self._base) if name in self)
         return missing

@@ -129,7 +129,8 @@ class SotwStream(Stream):
         accepted = self._accepted.get(sub.type_url, {})
         instead = {name: one.good or accepted.get(name) for name, one in sub.quarantine.in_force(current).items()}
         if sub.type_url in ordering.NAMES_CLUSTERS:
-            waiting = [one.name for one in sub.additions(current) if self._held_back(one, sub)]
+            due = sub.additions(current)
+            waiting = {one.name for one in due}.difference(one.name for one in self._unhindered(sub, due))
             instead.update((name, accepted.get(name)) for name in waiting)
         return instead
 

@@ -258,7 +258,7 @@ class Stream(ABC):
             return None
         if isinstance(sub, OnDemand):
             self._greet(sub)
-        due = [one for one in sub.additions(current) if not self._held_back(one, sub)]
+        due = self._unhindered(sub, sub.additions(current))
         homes = self._new_homes(sub, due)
         response = self._addition(sub, current, due, now) if due or sub.forced or sub.unanswered else None
         if response is not None:
@@ -333,11 +333,13 @@ class Stream(ABC):
         """A state-of-the-world client answers only the newest response of a type."""
         return self.sotw and sub.type_url in self.leased and self.leased[sub.type_url].in_flight
 
-    def _held_back(self, one: Resource, sub: Subscription) -> bool:
-        if sub.type_url not in ordering.NAMES_CLUSTERS:
-            return False
+    def _unhindered(self, sub: Subscription, due: list[Resource]) -> list[Resource]:
+        """Without what must wait for clusters."""
+        if not due or sub.type_url not in ordering.NAMES_CLUSTERS:
+            return due
         known = self.snapshot.get(CLUSTER) if self.snapshot else None
-        return ordering.holds_back(one, sub, self.subscriptions.get(CLUSTER), known)
+        clusters = self.subscriptions.get(CLUSTER)
+        return [one for one in due if not ordering.holds_back(one, sub, clusters, known)]
 
     def _unused(self, type_url: str, gone: list[str]) -> list[str]:
         """Names without those that the client needs for the last good version of what it rejected."""

@@ -194,7 +194,9 @@ class Subscription:
         clean = not self.quarantine.of(self.type_url)
         if clean and not self.held.known and not self.rejected and not self.aside:
             return current.ordered if self.wildcard else current.among(self.names)
-        names = self.held.behind(current) | (self.forced & current.resources.keys())
+        names = self.held.behind(current)
+        if self.forced:
+            names = names | (self.forced & current.resources.keys())
         wanted = [current.resources[name] for name in sorted(names) if self.wants(name)]
         return [one for one in (wanted if clean else self._substituted(wanted)) if self._owes(one)]
 
