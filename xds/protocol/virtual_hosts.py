@@ -23,6 +23,9 @@ from xds.types import VIRTUAL_HOST
 
 ALL_HOSTS = "/*"
 
+#: Characters of a domain name (RFC 1035) and a port; whatever is longer matches no wildcard but ``*``.
+_LONGEST_HOST = 253 + len(":65535")
+
 
 def lookup(hosts: ResourceSet, asked: str) -> str | None:
     """The name of the virtual host that answers ``asked``: of that name, or with the host as its domain, or with the
@@ -40,8 +43,9 @@ def lookup(hosts: ResourceSet, asked: str) -> str | None:
 def _candidates(host: str) -> Iterator[str]:
     """Exact, then ``*suffix`` and ``prefix*`` from the longest, then everything. A wildcard stands for something."""
     yield host
-    yield from ("*" + host[start:] for start in range(1, len(host)))
-    yield from (host[:end] + "*" for end in range(len(host) - 1, 0, -1))
+    if len(host) <= _LONGEST_HOST:
+        yield from ("*" + host[start:] for start in range(1, len(host)))
+        yield from (host[:end] + "*" for end in range(len(host) - 1, 0, -1))
     yield "*"
 
 

@@ -12,8 +12,20 @@ from xds.protocol.leases import Key, Lease, lease_of
 from xds.protocol.responses import ResponseCache
 from xds.protocol.sotw import SotwStream
 from xds.snapshot import Resource, ResourceSet, Snapshot, encoded, resource_set, snapshot
-from xds.types import CLUSTER, ENDPOINT, EXTENSION_CONFIG, LISTENER, ROUTE, RUNTIME
+from xds.types import (
+    CLUSTER,
+    ENDPOINT,
+    EXTENSION_CONFIG,
+    LISTENER,
+    ORDER,
+    ROUTE,
+    RUNTIME,
+    SCOPED_ROUTE,
+    SECRET,
+    VIRTUAL_HOST,
+)
 
+DOWNSTREAM_TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
 HTTP_CONNECTION_MANAGER = (
     "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 )
@@ -62,7 +74,64 @@ class make:  # noqa: N801  # a namespace, read as a verb: make.cluster(...)
 
     @staticmethod
     def extension(name: str, content: int = 0) -> Resource:
-        return encoded(EXTENSION_CONFIG, name, name.encode() + _pad(content))
+        body = wire.TypedExtensionConfig(typed_config=wire.Any(type_url=name)).SerializeToString()
+        return encoded(EXTENSION_CONFIG, name, body + _pad(content))
+
+    @staticmethod
+    def secret(name: str, content: int = 0) -> Resource:
+        return encoded(SECRET, name, _pad(content) or b"")
+
+    @staticmethod
+    def scope(name: str, route: str, content: int = 0) -> Resource:
+        body = wire.ScopedRouteConfiguration(route_configuration_name=route).SerializeToString()
+        return encoded(SCOPED_ROUTE, name, body + _pad(content))
+
+    @staticmethod
+    def home(name: str, *clusters: str, content: int = 0) -> Resource:
+        """A route configuration that leaves virtual hosts to VHDS."""
+        one = wire.RouteConfiguration(name=name)
+        one.vhds.SetInParent()
+        for cluster in clusters:
+            one.virtual_hosts.add().routes.add().route.cluster = cluster
+        return encoded(ROUTE, name, one.SerializeToString() + _pad(content))
+
+    @staticmethod
+    def host(name: str, *domains: str, cluster: str = "", content: int = 0) -> Resource:
+        """A virtual host with a route to ``cluster``."""
+        one = wire.VirtualHost(name=name, domains=domains)
+        one.routes.add().route.cluster = cluster
+        return encoded(VIRTUAL_HOST, name, one.SerializeToString() + _pad(content))
+
+    @staticmethod
+    def routing(listener: str, *clusters: str, content: int = 0) -> Resource:
+        """A listener with routes of its own."""
+        http = wire.HttpConnectionManager()
+        for cluster in clusters:
+            http.route_config.virtual_hosts.add().routes.add().route.cluster = cluster
+        one = wire.Listener()
+        one.filter_chains.add().filters.add().typed_config.CopyFrom(
+            wire.Any(type_url=HTTP_CONNECTION_MANAGER, value=http.SerializeToString())
+        )
+        return encoded(LISTENER, listener, one.SerializeToString() + _pad(content))
+
+    @staticmethod
+    def tls(listener: str, *secrets: str) -> Resource:
+        """A listener with certificates by SDS."""
+        context = wire.TlsContext()
+        for name in secrets:
+            config = context.common_tls_context.tls_certificate_sds_secret_configs.add(name=name)
+            config.sds_config.ads.SetInParent()
+        one = wire.Listener()
+        one.filter_chains.add().transport_socket.typed_config.CopyFrom(
+            wire.Any(type_url=DOWNSTREAM_TLS, value=context.SerializeToString())
+        )
+        return encoded(LISTENER, listener, one.SerializeToString())
+
+    @staticmethod
+    def everything(*resources: Resource) -> Snapshot:
+        """A snapshot in which all types are loaded."""
+        types = (url for url in ORDER if url != RUNTIME)
+        return snapshot(*(resource_set(url, (one for one in resources if one.type_url == url)) for url in types))
 
     @staticmethod
     def leased(name: str, content: int = 1, ttl: float = 15.0, expires_at: float | None = None) -> dict[Key, Lease]:
@@ -103,6 +172,7 @@ class Got:
     bodies: dict[str, bytes | None] = field(default_factory=dict)
     ttls: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    aliases: dict[str, list[str]] = field(default_factory=dict)
 
 
 class DeltaClient:
@@ -134,6 +204,7 @@ class DeltaClient:
         got.removed = list(message.removed_resources)
         for one in message.resources:
             got.versions[one.name] = one.version
+            got.aliases[one.name] = list(one.aliases)
             got.bodies[one.name] = one.resource.value if one.HasField("resource") else None
             if one.HasField("ttl"):
                 got.ttls[one.name] = one.ttl.seconds + one.ttl.nanos / 1e9

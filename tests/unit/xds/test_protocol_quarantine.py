@@ -6,9 +6,14 @@ https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
+from tests.unit.xds.link import DeltaClient, Got, SotwClient, make
+from xds.protocol.events import Node
 from xds.protocol.quarantine import culprits, without_secrets
+from xds.snapshot import Resource, versions_of
 from xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, SCOPED_ROUTE, SECRET
 
 CONSTRAINT = (
@@ -89,3 +94,269 @@ def test_a_private_key_in_a_rejection_goes_no_further() -> None:
             assert "KEY" not in without_secrets(type_url, DUMP[:end])
     assert without_secrets(CLUSTER, DUMP).count("[redacted]") == 1
     assert without_secrets(SECRET, "Failed to load private key") == "Failed to load private key"
+
+
+# The machines
+
+Client = DeltaClient | SotwClient
+
+
+@pytest.fixture(params=[DeltaClient, SotwClient])
+def client(request: pytest.FixtureRequest) -> Client:
+    made: Client = request.param()
+    return made
+
+
+def clusters(**contents: int) -> list[Resource]:
+    return [make.cluster(name, content, eds=False) for name, content in contents.items()]
+
+
+def push(client: Client, *resources: Resource) -> Got:
+    """Publish, and the response that follows."""
+    client.machine.publish(make.everything(*resources))
+    got = client.get()
+    assert got is not None
+    return got
+
+
+def named(client: Client, got: Got) -> list[str]:
+    """What is new in a response: state of the world repeats the rest, which a test must not depend on."""
+    return sorted(got.names)
+
+
+def blame(*names: str) -> str:
+    return "Error adding/updating cluster(s) " + ", ".join(f"{name}: it is bad" for name in names)
+
+
+def start(client: Client, *resources: Resource) -> None:
+    client.machine.publish(make.everything(*resources))
+    client.ask(CLUSTER)
+    client.settle()
+
+
+def test_the_rest_goes_on_without_a_new_resource_that_is_bad(client: Client) -> None:
+    """xds_protocol#nack: the client's words say which resource it was."""
+    start(client, *clusters(old=0))
+    client.nack(push(client, *clusters(old=0, bad=0, good=0)), blame("bad"))
+    assert [named(client, got) for got in client.settle()] == [["good"] if not client.machine.sotw else ["good", "old"]]
+    state = client.machine.states(0)[CLUSTER]
+    assert (state.state, state.quarantined, state.error) == ("NACKED", ("bad",), blame("bad"))
+    assert client.settle() == []
+
+
+def test_a_changed_resource_that_is_bad_stays_as_it_was(client: Client) -> None:
+    """The last good version is the truth: state of the world repeats it, and does not leave it out, which would delete
+    it (xds_protocol#deleting-resources)."""
+    start(client, *clusters(a=0, b=0))
+    client.nack(push(client, *clusters(a=1, b=1)), blame("a"))
+    (got,) = client.settle()
+    good, changed = clusters(a=0, b=1)
+    if client.machine.sotw:
+        assert got.bodies == {"a": good.body, "b": changed.body}
+    else:
+        assert got.bodies == {"b": changed.body}
+
+
+def test_later_changes_of_the_others_go_on_and_the_bad_one_is_not_tried_again(client: Client) -> None:
+    start(client, *clusters(a=0, b=0))
+    client.nack(push(client, *clusters(a=1, b=0)))
+    assert client.settle() == [], "the only new one is to blame, whatever the words"
+    got = push(client, *clusters(a=1, b=1))
+    assert got.bodies["b"] == clusters(b=1)[0].body
+    assert got.bodies.get("a", clusters(a=0)[0].body) == clusters(a=0)[0].body
+    client.ack(got)
+    assert client.settle() == []
+    assert client.machine.states(0)[CLUSTER].quarantined == ("a",)
+
+
+def test_a_new_version_is_pardoned(client: Client) -> None:
+    start(client, *clusters(a=0, b=0))
+    client.nack(push(client, *clusters(a=1, b=0)))
+    got = push(client, *clusters(a=2, b=0))
+    assert got.bodies["a"] == clusters(a=2)[0].body
+    client.ack(got)
+    state = client.machine.states(0)[CLUSTER]
+    assert (state.state, state.quarantined, state.error) == ("SYNCED", (), "")
+
+
+def test_the_last_good_version_is_sent_when_the_content_goes_back_to_it(client: Client) -> None:
+    """xds_protocol#nack: a rejected response may be partly applied."""
+    start(client, *clusters(a=0, b=0))
+    client.nack(push(client, *clusters(a=1, b=0)))
+    assert push(client, *clusters(a=0, b=0)).bodies["a"] == clusters(a=0)[0].body
+
+
+def test_a_bad_resource_that_is_withdrawn_needs_no_word(client: Client) -> None:
+    """The client never had it."""
+    start(client, *clusters(a=0))
+    client.nack(push(client, *clusters(a=0, bad=0)))
+    client.machine.publish(make.everything(*clusters(a=0)))
+    assert client.settle() == []
+    assert client.machine.states(0)[CLUSTER].state == "SYNCED"
+
+
+def test_several_bad_ones_are_found_one_after_the_other(client: Client) -> None:
+    """Envoy names only the first resource that breaks a constraint."""
+    start(client, *clusters(a=0))
+    client.nack(push(client, *clusters(a=0, b=0, c=0, d=0)), '\nname: "b"\n: Proto constraint validation failed')
+    second = client.get()
+    assert second is not None
+    client.nack(second, '\nname: "d"\n: Proto constraint validation failed')
+    assert [set(got.names) - {"a"} for got in client.settle()] == [{"c"}]
+    assert client.machine.states(0)[CLUSTER].quarantined == ("b", "d")
+
+
+def test_what_cannot_be_told_apart_waits_until_the_content_changes(client: Client) -> None:
+    """xds_protocol#nack"""
+    start(client, *clusters(a=0))
+    client.nack(push(client, *clusters(a=0, b=0, c=0)), "no, thanks")
+    assert client.settle() == []
+    state = client.machine.states(0)[CLUSTER]
+    assert (state.state, state.quarantined, state.error) == ("NACKED", (), "no, thanks")
+    assert set(push(client, *clusters(a=0, b=0, c=1)).names) >= {"b", "c"}
+
+
+def test_a_nack_that_tells_apart_may_also_change_names() -> None:
+    """xds_protocol#nack"""
+    client = SotwClient()
+    client.machine.publish(make.everything(*map(make.endpoints, "abc")))
+    client.ask(ENDPOINT, "a", "b")
+    got = client.get()
+    assert got is not None
+    client.ask(ENDPOINT, "a", "b", "c", nonce=got.nonce, error='\ncluster_name: "a"\n')
+    assert [got.names for got in client.settle()] == [["b", "c"]]
+
+
+def test_a_missing_name_in_a_rejected_response_is_answered_again() -> None:
+    """xds_protocol#knowing-when-a-requested-resource-does-not-exist"""
+    client = DeltaClient()
+    client.machine.publish(make.everything(*map(make.endpoints, "ab")))
+    client.ask(ENDPOINT, "a", "b", "missing")
+    got = client.get()
+    assert got is not None
+    client.nack(got, '\ncluster_name: "a"\n')
+    assert [(got.names, got.removed) for got in client.settle()] == [(["b"], ["missing"])]
+
+
+# The node
+
+ANOTHER = Node("catalog-0", "catalog", "1.40.0", frozenset(), "envoy")
+
+
+def reconnected(client: Client, known: Iterable[Resource] = ()) -> Client:
+    """The next stream of the node, with what the client says it has."""
+    again = type(client)("next", ANOTHER)
+    again.machine.quarantine = client.machine.quarantine
+    again.machine.publish(client.machine.snapshot)
+    if isinstance(again, SotwClient):
+        again.ask(CLUSTER, version="an earlier one" if known else "")
+    else:
+        again.ask(CLUSTER, known=versions_of(known))
+    return again
+
+
+def test_a_quarantine_outlives_the_stream(client: Client) -> None:
+    start(client, *clusters(a=0, b=0))
+    client.nack(push(client, *clusters(a=1, b=1)), blame("a"))
+    client.settle()
+    again = reconnected(client, clusters(a=0, b=1))
+    if again.machine.sotw:
+        assert [got.bodies for got in again.settle()] == [{one.name: one.body for one in clusters(a=0, b=1)}]
+    else:
+        assert again.settle() == []
+    assert again.machine.states(0)[CLUSTER].quarantined == ("a",)
+
+
+def test_a_restarted_client_gets_the_last_good_version(client: Client) -> None:
+    start(client, *clusters(a=0, b=0))
+    client.nack(push(client, *clusters(a=1, b=0)))
+    again = reconnected(client)
+    assert [got.bodies for got in again.settle()] == [{one.name: one.body for one in clusters(a=0, b=0)}]
+    assert again.settle() == []
+
+
+def test_a_full_state_leaves_nothing_out_that_the_client_may_have() -> None:
+    """Of a client that comes from an unknown stream it is not known what it has: absence would delete it."""
+    client = SotwClient()
+    client.machine.publish(make.everything(*clusters(a=1, b=0)))
+    client.ask(CLUSTER, version="of a dead server")
+    got = client.get()
+    assert got is not None
+    client.nack(got, blame("a"))
+    assert client.settle() == []
+    assert client.machine.states(0)[CLUSTER].quarantined == ()
+    assert push(client, *clusters(a=2, b=0)).names == ["a", "b"]
+
+
+def test_asking_again_for_what_was_rejected_is_answered() -> None:
+    """xds_protocol#subscribing-to-resources: the server must still provide those resources."""
+    client = DeltaClient()
+    client.machine.publish(make.everything(make.endpoints("a"), make.endpoints("b")))
+    client.ask(ENDPOINT, "a", "b")
+    got = client.get()
+    assert got is not None
+    client.nack(got, '\ncluster_name: "a"\n')
+    client.settle()
+    client.ask(ENDPOINT, "a")
+    assert [got.names for got in client.settle()] == [["a"]]
+
+
+# What refers to what
+
+
+def test_a_cluster_stays_while_the_last_good_routes_need_it(client: Client) -> None:
+    """xds_protocol#eventual-consistency-considerations: stale clusters go when nothing refers to them any more."""
+    client.machine.publish(make.everything(*clusters(a=0, b=0, c=0), make.route("r", "a"), make.route("q", "b")))
+    client.ask(CLUSTER)
+    client.ask(ROUTE, "q", "r")
+    client.settle()
+    got = push(client, *clusters(c=0), make.route("r", "c"), make.route("q", "c"))
+    assert got.type_url == ROUTE
+    client.nack(got, "Only a single wildcard domain is permitted in route r")
+    received = [(got.type_url, got.names if client.machine.sotw else got.removed) for got in client.settle()]
+    gone = ["c", "a"] if client.machine.sotw else ["b"]
+    assert received[-1] == (CLUSTER, gone), "r still sends to a"
+    client.machine.publish(make.everything(*clusters(c=0), make.home("r", "c"), make.route("q", "c")))
+    received = [(got.type_url, got.names if client.machine.sotw else got.removed) for got in client.settle()]
+    assert received[-1] == (CLUSTER, ["c"] if client.machine.sotw else ["a"])
+
+
+def test_old_routes_stay_while_their_new_cluster_is_in_quarantine(client: Client) -> None:
+    """Make before break: the cluster does not exist for this client."""
+    client.machine.publish(make.everything(*clusters(a=0), make.route("r", "a")))
+    client.ask(CLUSTER)
+    client.ask(ROUTE, "r")
+    client.settle()
+    client.nack(push(client, *clusters(a=0, bad=0, good=0), make.route("r", "bad")), blame("bad"))
+    assert [got.type_url for got in client.settle()] == [CLUSTER]
+    client.machine.publish(make.everything(*clusters(a=0, bad=1, good=0), make.route("r", "bad")))
+    assert [got.type_url for got in client.settle()] == [CLUSTER, ROUTE]
+
+
+def test_new_routes_go_out_even_if_one_of_their_clusters_is_in_quarantine(client: Client) -> None:
+    """Most routes are better than none; but what is merely on its way is waited for."""
+    client.machine.publish(make.everything(*clusters(bad=0, good=0), make.route("r", "bad", "good")))
+    client.ask(CLUSTER)
+    client.ask(ROUTE, "r")
+    got = client.get()
+    assert got is not None
+    client.nack(got, blame("bad"))
+    second = client.get()
+    assert second is not None
+    assert (second.type_url, second.names) == (CLUSTER, ["good"])
+    assert client.get() is None
+    client.ack(second)
+    assert [got.type_url for got in client.settle()] == [ROUTE]
+
+
+def test_a_successor_on_the_same_address_is_tried_again_when_its_predecessor_is_gone(client: Client) -> None:
+    """Additions come first, so Envoy finds the address taken; then the removal frees it."""
+    client.machine.publish(make.everything(make.listener("old", 1)))
+    client.ask(LISTENER)
+    client.settle()
+    got = push(client, make.listener("new", 1))
+    assert "new" in got.names
+    client.nack(got, "Error adding/updating listener(s) new: error adding listener: 'new' has duplicate address\n")
+    received = [(got.names, got.removed) for got in client.settle()]
+    assert received == ([([], []), (["new"], [])] if client.machine.sotw else [([], ["old"]), (["new"], [])])
+    assert client.machine.states(0)[LISTENER].state == "SYNCED"
