@@ -12,7 +12,7 @@ from typing import Any
 from xds.codec import to_json
 from xds.model import Mesh, RuntimeLayer, Workload
 from xds.resources import Extra, merged
-from xds.server import XdsServer
+from xds.server import ShardedServer, XdsServer
 from xds.snapshot import Resource, Snapshot, combined_version
 from xds.translate import snapshots
 from xds.translate.runtime import layer_resource
@@ -22,7 +22,7 @@ from xds.types import RUNTIME, short_name
 class XdsPublisher:
     """Hands snapshots and leases to the xDS server; does nothing when nothing changed."""
 
-    def __init__(self, server: XdsServer) -> None:
+    def __init__(self, server: XdsServer | ShardedServer) -> None:
         self._server = server
         self._published: tuple[Mesh, frozenset[Workload], tuple[Extra, ...]] | None = None
         self._supplied: frozenset[str] = frozenset()

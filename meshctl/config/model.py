@@ -168,6 +168,8 @@ class XdsListen(ListenConfig):
     """Answer, on the same port, what every sidecar has and said about it (CSDS, as `grpcdebug` asks)."""
     load_reports: Flag = True
     """Take load reports (LRS) of sidecars that send no OTLP."""
+    workers: Annotated[int, *integer(1, 64)] = 1
+    """Processes that serve sidecars; more than 1 use more cores, and each has all limits for itself."""
 
 
 class HttpListen(ListenConfig):

@@ -25,7 +25,7 @@ from meshctl.server.metrics import Metrics
 from meshctl.server.parse import RequestError
 from xds.errors import XdsError
 from xds.model import Fault
-from xds.server import XdsServer
+from xds.server import ShardedServer, XdsServer
 
 _MAX_BODY = 1 << 20
 TYPES = {"cluster": "cds", "listener": "lds", "route": "rds", "endpoint": "eds", "runtime": "rtds"}
@@ -37,7 +37,7 @@ class Context:
     """What the handlers read and change."""
 
     loop: Loop
-    xds: XdsServer
+    xds: XdsServer | ShardedServer
     publisher: XdsPublisher
     database: Database
     journal: Journal

@@ -41,7 +41,7 @@ from meshctl.server.xds_settings import xds_settings
 from meshctl.sources.otlp import OtlpReceiver
 from meshctl.sources.traffic import Traffic
 from xds.errors import PortInUse
-from xds.server import XdsServer
+from xds.server import ShardedServer, XdsServer
 
 _GRACE = 2.0
 _PRUNE_INTERVAL = 3600.0
@@ -56,7 +56,7 @@ class ControlPlane:
     file: Path
     config: MeshConfig
     loop: Loop
-    xds: XdsServer
+    xds: XdsServer | ShardedServer
     publisher: XdsPublisher
     database: Database
     journal: Journal
@@ -237,7 +237,7 @@ def _build(file: Path, config: MeshConfig, state: Path, dry_run: bool) -> Contro
     watch = XdsWatch(metrics)
     journal = Journal(database, time.time, watch.on_journal)
     traffic = Traffic()
-    xds = XdsServer(on_event=watch.on_xds, kinds=KINDS, on_load=traffic.accept_load, settings=xds_settings(config))
+    xds = _xds(config, watch, traffic)
     metrics.include(XdsCollector(xds.status))
     publisher = XdsPublisher(xds)
     platform = platforms.platform(config)
@@ -273,6 +273,14 @@ def _build(file: Path, config: MeshConfig, state: Path, dry_run: bool) -> Contro
     loop.on_tick = plane.measure
     watch.journal = journal
     return plane
+
+
+def _xds(config: MeshConfig, watch: XdsWatch, traffic: Traffic) -> XdsServer | ShardedServer:
+    """In this process, or in as many as the mesh file asks for."""
+    workers, settings = config.controller.xds.workers, xds_settings(config)
+    if workers == 1:
+        return XdsServer(on_event=watch.on_xds, kinds=KINDS, on_load=traffic.accept_load, settings=settings)
+    return ShardedServer(workers, on_event=watch.on_xds, kinds=KINDS, on_load=traffic.accept_load, settings=settings)
 
 
 async def _start_xds(plane: ControlPlane) -> int:

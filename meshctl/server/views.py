@@ -11,7 +11,8 @@ from meshctl.control.faults import FaultRecord
 from meshctl.control.loop import Loop
 from meshctl.control.timeline import live_limit, live_sidecars
 from meshctl.model import EdgeObservation, ServiceObservation
-from xds.status import NodeStatus, StatusBoard, TypeStatus
+from xds.server import Board
+from xds.status import NodeStatus, TypeStatus
 
 
 def service(loop: Loop, seen: ServiceObservation, good_ratio: float | None) -> dict[str, Any]:
@@ -132,6 +133,6 @@ def slo(config: MeshConfig, name: str, window: float, counts: tuple[float, float
     }
 
 
-def sent(board: StatusBoard) -> dict[str, int]:
+def sent(board: Board) -> dict[str, int]:
     """Responses sent by type, heartbeats aside."""
     return {name: count for (name, outcome), count in sorted(board.pushes.items()) if outcome == "sent"}

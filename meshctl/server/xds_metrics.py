@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from meshctl.server import metrics
 from xds.histogram import Histogram
-from xds.status import StatusBoard
+from xds.server import Board
 
 _BY_NAME = {metric.name: metric for metric in metrics.METRICS if metric.read}
 
@@ -24,7 +24,7 @@ Samples = Iterable[tuple[tuple[str, ...], float]]
 class XdsCollector(Collector):
     """Every metric that is marked ``read``, from one board."""
 
-    def __init__(self, board: StatusBoard) -> None:
+    def __init__(self, board: Board) -> None:
         self._board = board
 
     def describe(self) -> list[Metric]:

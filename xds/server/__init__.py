@@ -2,10 +2,16 @@
 
 :mod:`~xds.server.serving` is the server and what its owner calls, :mod:`~xds.server.connection` one open stream,
 :mod:`~xds.server.services` which gRPC method serves what, and :mod:`~xds.server.settings` every number that an
-operator may want to change.
+operator may want to change. :mod:`~xds.server.sharding` is the same server in several processes.
 """
 
 from xds.server.serving import XdsServer
 from xds.server.settings import Settings
+from xds.server.shard_status import ShardedStatus
+from xds.server.sharding import ShardedServer
+from xds.status import StatusBoard
 
-__all__ = ["Settings", "XdsServer"]
+__all__ = ["Board", "Settings", "ShardedServer", "XdsServer"]
+
+#: What tells the status of either server.
+Board = StatusBoard | ShardedStatus

@@ -8,7 +8,7 @@ https://www.envoyproxy.io/docs/envoy/latest/api-v3/service/status/v3/csds.proto
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -53,6 +53,8 @@ class ClientStatus:
         self._contents: Contents = Redactor()
         self._max_bytes = settings.client_status_max_bytes
         self._turn = asyncio.Lock()
+        self.elsewhere: Callable[[bytes], Awaitable[bytes]] | None = None
+        """What other processes on the same port say about their clients, if there are any."""
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         """Both methods; requests and responses stay bytes."""
@@ -87,7 +89,17 @@ class ClientStatus:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, refusal)
 
     async def _answer(self, request: bytes) -> bytes:
-        """One answer at a time: they are large, and pushes are more important."""
+        """What this process knows, and what others that share its port do."""
+        own = await self.local(request)
+        if self.elsewhere is None:
+            return own
+        answer = own + await self.elsewhere(request)  # a repeated field: messages concatenate
+        if len(answer) > self._max_bytes:
+            raise LimitExceeded("status_size", self._too_large(len(self._board.streams())))
+        return answer
+
+    async def local(self, request: bytes) -> bytes:
+        """About the clients of this process. One at a time: answers are large, and pushes are more important."""
         query = status_codec.decode_status_query(request)
         async with self._turn:
             return await self._described(query)

@@ -171,6 +171,19 @@ class XdsServer:
                 self.status.owes_leases(change, connection.machine)
                 connection.bell.ring()
 
+    def enforce(self, policy: Policy) -> None:
+        """Let another policy decide from now on, about the streams that are open, too."""
+        self.gate.policy = policy
+        change = self.status.convergence.begin()
+        for connection in self._connections:
+            node = connection.machine.node
+            if node is not None:
+                try:
+                    self.gate.introduce(connection.visit, node)
+                    self._supply(connection, change)
+                except (AccessDenied, LimitExceeded) as refusal:
+                    connection.fail(refusal)
+
     def _interned(self, snapshot: Snapshot) -> Snapshot:
         """Equal sets become the same set, so that a response is encoded once, and an equal one not compared."""
         sets = {url: self._sets.setdefault((url, one.version), one) for url, one in snapshot.sets.items()}
