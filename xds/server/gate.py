@@ -110,6 +110,8 @@ class Gate:
 
 def status_of(failure: RemoteError | CodecError) -> tuple[grpc.StatusCode, str]:
     """The status and the words with which a stream ends."""
+    if isinstance(failure, AccessDenied) and failure.reason == "expired":
+        return grpc.StatusCode.UNAUTHENTICATED, _EXPIRED
     if isinstance(failure, AccessDenied):
         return grpc.StatusCode.PERMISSION_DENIED, DENIED
     if isinstance(failure, LimitExceeded):
@@ -136,12 +138,15 @@ def connections(limits: Limits) -> int:
     return limits.connections if allowed < 0 else max(1, min(limits.connections, allowed - _SPARE_FILES))
 
 
-def options(limits: Limits) -> list[tuple[str, Any]]:
-    """gRPC's own limits, mostly before it knows who is there.
+def options(limits: Limits, *, secure: bool) -> list[tuple[str, Any]]:
+    """gRPC's own limits, mostly before it knows who is there. ``secure``: the port has TLS.
 
     https://github.com/grpc/grpc/blob/master/include/grpc/impl/channel_arg_names.h
     """
+    ages = secure and limits.connection_age_seconds > 0.0
+    age = [("grpc.max_connection_age_ms", round(limits.connection_age_seconds * 1e3))] if ages else []
     return [
+        *age,
         ("grpc.max_receive_message_length", limits.message_bytes),
         ("grpc.per_message_decompression", 0),  # gRPC would inflate a message whole before it looks at its size
         ("grpc.max_allowed_incoming_connections", connections(limits)),
