@@ -19,7 +19,7 @@ from google.protobuf.message import Message as WireMessage
 
 from xds import _references
 from xds import _wire_pb2 as wire
-from xds._encoder import encode
+from xds._encoder import encode, varint
 from xds._json import to_json
 from xds.errors import CodecError
 from xds.model import RuntimeValue
@@ -41,6 +41,8 @@ __all__ = [
     "to_json",
     "type_url",
 ]
+
+_NONCE_TAG = b"\x2a"  # field 5, a string, in both
 
 _M = TypeVar("_M", bound=WireMessage)
 
@@ -141,7 +143,8 @@ def delta_response(url: str, version: str, items: Iterable[Item], removed: Itera
 
 def nonce_field(nonce: str) -> bytes:
     """The bytes to append to a response of either variant."""
-    return wire.DiscoveryResponse(nonce=nonce).SerializeToString()
+    text = nonce.encode()
+    return _NONCE_TAG + varint(len(text)) + text
 
 
 def _resource(item: Item) -> wire.Resource:

@@ -100,6 +100,9 @@ class Held:
             scope = None if len(sent) == len(current.resources) else frozenset(sent)
             self.replace(current, scope)
             return
+        if self._catches_up(current, sent, removed):
+            self._base = current
+            return
         self._rebase(current)
         for name, version in sent.items():
             self[name] = version
@@ -126,6 +129,14 @@ class Held:
         return missing
 
     # Inside
+
+    def _catches_up(self, current: ResourceSet, sent: Mapping[str, str], removed: Collection[str]) -> bool:
+        """Whether the client had all of an earlier set and was sent just what differs: the usual change."""
+        if self._base is None or self._apart or removed:
+            return False
+        difference = current.since(self._base)
+        covered = self._scope is None or sent.keys() <= self._scope
+        return not difference.removed and sent.keys() == difference.changed and covered
 
     def _rebase(self, current: ResourceSet) -> None:
         """Measure from ``current`` from now on; what is held stays the same."""

@@ -141,7 +141,7 @@ class XdsServer:
         for node_id in self._snapshots.keys() - snapshots.keys():
             self._leases.pop(node_id, None)
             self._quarantines.pop(node_id, None)
-        before, self._snapshots = self._snapshots, {node_id: self._interned(one) for node_id, one in snapshots.items()}
+        before, self._snapshots = self._snapshots, self._all_interned(snapshots)
         self.status.expect(self._snapshots)
         change = self.status.published(before, self._snapshots)
         for connection in self._connections:
@@ -184,9 +184,21 @@ class XdsServer:
                 except (AccessDenied, LimitExceeded) as refusal:
                     connection.fail(refusal)
 
+    def _all_interned(self, snapshots: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
+        """A snapshot that nodes share is looked at once."""
+        shared: dict[int, Snapshot] = {}
+        return {
+            node_id: shared.get(id(one)) or shared.setdefault(id(one), self._interned(one))
+            for node_id, one in snapshots.items()
+        }
+
     def _interned(self, snapshot: Snapshot) -> Snapshot:
         """Equal sets become the same set, so that a response is encoded once, and an equal one not compared."""
-        sets = {url: self._sets.setdefault((url, one.version), one) for url, one in snapshot.sets.items()}
+        known = self._sets
+        sets = {
+            url: known.get((url, one.version)) or known.setdefault((url, one.version), one)
+            for url, one in snapshot.sets.items()
+        }
         return Snapshot(sets)
 
     def _supply(self, connection: Connection, change: Change) -> None:
