@@ -71,15 +71,18 @@ class Holdings:
         self._wanted = leases
         for name, holding in self.by_name.items():
             holding.want(leases.get((self.kind.type_url, name)))
-        for type_url, name in leases:
-            if type_url == self.kind.type_url and name in self._named and name not in self.by_name:
-                self._hold(name, known_before=False)
-        self._judge()
+        fresh = [] if self.exclusive else [name for url, name in leases if url == self.kind.type_url]
+        fresh = [name for name in fresh if name in self._named and name not in self.by_name]
+        for name in fresh:
+            self._hold(name, known_before=False)
+        if fresh:
+            self._judge()
 
     def publish(self, snapshot: Snapshot | None) -> None:
         """Take the snapshot beside the leases: what may follow them, and which listeners discover what."""
         self._snapshot = snapshot
-        self._judge()
+        if self.by_name and not self.exclusive:
+            self._judge()
 
     def flying(self, nonce: str) -> Holding | None:
         """What is in the response with this nonce, if that is not answered yet."""
@@ -125,7 +128,7 @@ class Holdings:
 
     def wakes_at(self) -> float:
         """When the next heartbeat or hand-over is due (seconds), infinity without one."""
-        earliest = min(self._echoes, default=math.inf)
+        earliest = min(self._echoes) if self._echoes else math.inf
         for one in self.by_name.values():
             earliest = min(earliest, one.wakes_at())
         return earliest
