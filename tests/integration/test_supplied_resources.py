@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import threading
@@ -133,25 +134,33 @@ class Running:
 @pytest_asyncio.fixture
 async def running(tmp_path: Path, apps: list[int]) -> AsyncIterator[Running]:
     ports = Ports("127.0.0.1", random.Random())
-    ingress, side, admin = (ports.take() for _ in range(3))
+    ingress, side, inbound, outbound, *admins = (Address("127.0.0.1", ports.take()) for _ in range(6))
     file, extra = tmp_path / "mesh.yaml", tmp_path / "extra.yaml"
     file.write_text(MESH + "resources: [{file: extra.yaml, groups: [ingress]}]\n")
-    extra.write_text(yaml.safe_dump(supplied(side, apps[1])))
-    async with control_plane(file, config_module.load(file)) as plane:
-        here = Address("127.0.0.1", apps[0])
+    extra.write_text(yaml.safe_dump(supplied(side.port, apps[1])))
+    async with control_plane(file, config_module.load(file)) as plane, contextlib.AsyncExitStack() as stack:
+        app = Address("127.0.0.1", apps[0])
         plane.loop.replicas = (
-            Replica("ingress-0", "ingress", "ready", Address("127.0.0.1", ingress), None, None, None),
-            Replica("frontend-0", "frontend", "ready", here, here, here, None),
+            Replica("ingress-0", "ingress", "ready", ingress, None, None, None),
+            Replica("frontend-0", "frontend", "ready", inbound, outbound, app, None),
         )
         plane.loop.published.set()
         plane.loop.reconfigure(plane.loop.config)
-        who = Node(
-            "ingress-0", "ingress", xds=HostPort("127.0.0.1", plane.xds_port), admin=HostPort("127.0.0.1", admin)
-        )
-        async with envoys.running(tmp_path, document("ingress", who)) as envoy:
-            made = Running(plane, envoy, ingress, side, apps, extra)
-            await until(made.synced)
-            yield made
+        started = []
+        for node_id, admin in zip(("ingress-0", "frontend-0"), admins, strict=True):
+            group = node_id.removesuffix("-0")
+            who = Node(node_id, group, HostPort("127.0.0.1", plane.xds_port), HostPort(admin.host, admin.port))
+            (tmp_path / group).mkdir()
+            bootstrap = document("ingress" if group == "ingress" else "sidecar", who)
+            started.append(await stack.enter_async_context(envoys.running(tmp_path / group, bootstrap)))
+        made = Running(plane, started[0], ingress.port, side.port, apps, extra)
+        await until(made.synced)
+
+        async def serves() -> bool:
+            return len(await started[1].listeners()) == 2
+
+        await until(serves)
+        yield made
 
 
 async def test_supplied_resources_work_beside_generated_ones(running: Running) -> None:
