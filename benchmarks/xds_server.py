@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime
-import gc
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -40,7 +39,7 @@ from meshctl.server.metrics import Metrics
 from meshctl.server.watching import KINDS, XdsWatch
 from meshctl.server.xds_metrics import XdsCollector
 from xds.model import Address
-from xds.server import Settings, XdsServer
+from xds.server import Settings, XdsServer, collector
 from xds.snapshot import Resource, ResourceSet, Snapshot, resource, resource_set, snapshot
 from xds.translate.messages import ads, socket_address
 from xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
@@ -125,8 +124,7 @@ async def serve(options: argparse.Namespace) -> None:
     metrics.include(XdsCollector(server.status))
     await server.start(HOST, options.port)
     server.publish(content.snapshots(node_ids))
-    gc.collect()
-    gc.freeze()
+    collector.calm()
     say("ready")
     async for command in commands():
         if command == "stat":

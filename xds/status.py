@@ -93,6 +93,7 @@ class StatusBoard:
         self._clock = clock
         self._seen: dict[str, _Seen] = {}
         self._expected: frozenset[str] = frozenset()
+        self._strangers: dict[str, None] = {}  # neither connected nor expected, the longest unseen first
         self._max_strangers = max_strangers
 
     def nodes(self) -> list[NodeStatus]:
@@ -149,6 +150,8 @@ class StatusBoard:
         for node_id in gone - self._expected:
             if node_id in self._seen and not self._seen[node_id].streams:
                 del self._seen[node_id]
+        absent = (node_id for node_id in self._strangers if node_id not in self._expected)
+        self._strangers = dict.fromkeys(absent)
 
     def opened(self, stream: Stream, node: Node) -> None:
         """A stream said who it is."""
@@ -156,6 +159,7 @@ class StatusBoard:
         if not seen.streams:
             seen.node, seen.since = node, self._clock()
         seen.streams.append(stream)
+        self._strangers.pop(node.id, None)
         self.connects += 1
 
     def closed(self, stream: Stream, node: Node) -> None:
@@ -167,7 +171,9 @@ class StatusBoard:
         self.convergence.closed(stream)
         if not seen.streams:
             seen.since = now
-            self._forget_strangers()
+            if node.id not in self._expected:
+                self._strangers[node.id] = None
+                self._forget_strangers()
 
     def count(self, response: Response) -> None:
         """A response went out."""
@@ -222,10 +228,9 @@ class StatusBoard:
 
     def _forget_strangers(self) -> None:
         """The longest unseen go first: ids come from clients, and memory is ours."""
-        strangers = [i for i, one in self._seen.items() if not one.streams and i not in self._expected]
-        strangers.sort(key=lambda node_id: self._seen[node_id].since)
-        for node_id in strangers[: max(0, len(strangers) - self._max_strangers)]:
-            del self._seen[node_id]
+        while len(self._strangers) > self._max_strangers:
+            longest = next(iter(self._strangers))
+            del self._strangers[longest], self._seen[longest]
 
 
 def worse(one: TypeStatus, other: TypeStatus) -> TypeStatus:

@@ -41,7 +41,7 @@ from meshctl.server.xds_settings import xds_settings
 from meshctl.sources.otlp import OtlpReceiver
 from meshctl.sources.traffic import Traffic
 from xds.errors import PortInUse
-from xds.server import ShardedServer, XdsServer
+from xds.server import ShardedServer, XdsServer, collector
 
 _GRACE = 2.0
 _PRUNE_INTERVAL = 3600.0
@@ -179,6 +179,7 @@ async def _serve(
 ) -> None:
     async with control_plane(file, config, dry_run=dry_run) as plane:
         _on_signals(plane)
+        collector.calm()
         if on_ready is not None:
             on_ready(plane)
         await _until_stopped(plane)
