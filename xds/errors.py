@@ -9,6 +9,7 @@
     ├── RemoteError         a client broke the protocol; its stream ends
     │   ├── AccessDenied    its certificate does not make it what it says it is
     │   └── LimitExceeded   it wants more than it may
+    ├── InternalError       a fault of ours that cost one stream
     ├── PreflightError      there is no Envoy that could validate anything
     ├── TlsError            certificate files that cannot be served
     └── PortInUse           the server's address is taken
@@ -70,6 +71,10 @@ class LimitExceeded(RemoteError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class InternalError(XdsError):
+    """A stream failed in a way that nobody foresaw. The log has the traceback, the client learns only that."""
 
 
 class TlsError(XdsError):

@@ -7,12 +7,13 @@ happens is told to a :class:`Host`, the server. Each step here is paid by every 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from xds.errors import CodecError, RemoteError
+from xds.errors import CodecError, InternalError, RemoteError
 from xds.protocol.events import DeltaRequest, Notice, Response, SotwRequest
 from xds.protocol.stream import Stream
 from xds.server.admission import check_request, check_stream, inflated
@@ -21,6 +22,9 @@ from xds.server.services import Context
 from xds.server.slots import Slots
 
 Decoder = Callable[[bytes], SotwRequest | DeltaRequest]
+Failure = RemoteError | CodecError | InternalError
+
+log = logging.getLogger(__name__)
 
 
 class Host(Protocol):
@@ -80,7 +84,7 @@ class Connection:
     visit: Visit
     slots: Slots
     bell: Bell = field(default_factory=Bell)
-    failure: RemoteError | CodecError | None = None
+    failure: Failure | None = None
     ended: bool = False
     holds: bool = False
     slow: bool = False
@@ -138,6 +142,9 @@ class Connection:
                     self.bell.ring()
         except (RemoteError, CodecError) as failure:
             self.failure = failure
+        except Exception:
+            log.exception("a request failed; its stream ends")
+            self.failure = InternalError("the server failed on this request; its log says why")
         finally:
             self.end()
 

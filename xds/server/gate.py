@@ -15,7 +15,7 @@ from typing import Any
 
 import grpc
 
-from xds.errors import AccessDenied, CodecError, LimitExceeded, RemoteError
+from xds.errors import AccessDenied, CodecError, InternalError, LimitExceeded, RemoteError
 from xds.protocol.events import Node
 from xds.server.admission import MAX_TEXT, Admission, Ticket, check_node
 from xds.server.identity import Grant, Peer, Policy, peer_of
@@ -108,8 +108,10 @@ class Gate:
         return self.policy.admit(peer, node.id, node.cluster)
 
 
-def status_of(failure: RemoteError | CodecError) -> tuple[grpc.StatusCode, str]:
+def status_of(failure: RemoteError | CodecError | InternalError) -> tuple[grpc.StatusCode, str]:
     """The status and the words with which a stream ends."""
+    if isinstance(failure, InternalError):
+        return grpc.StatusCode.INTERNAL, str(failure)
     if isinstance(failure, AccessDenied) and failure.reason == "expired":
         return grpc.StatusCode.UNAUTHENTICATED, _EXPIRED
     if isinstance(failure, AccessDenied):

@@ -19,9 +19,11 @@ import grpc
 import grpc.aio
 
 from xds import codec
+from xds.canary import GroupStatus, RolloutNotice
 from xds.convergence import Change, Converged
-from xds.errors import AccessDenied, CodecError, LimitExceeded, PortInUse, RemoteError
+from xds.errors import AccessDenied, LimitExceeded, PortInUse
 from xds.loads import LoadReport
+from xds.preflight import Preflight
 from xds.protocol.delta import DeltaStream
 from xds.protocol.events import DeltaRequest, Notice, Response, SotwRequest
 from xds.protocol.holding import HEARTBEATS
@@ -30,11 +32,12 @@ from xds.protocol.quarantine import Quarantine
 from xds.protocol.responses import ResponseCache
 from xds.protocol.sotw import SotwStream
 from xds.protocol.stream import Stream
-from xds.server.connection import Connection, Decoder
+from xds.server.connection import Connection, Decoder, Failure
 from xds.server.csds import ClientStatus
 from xds.server.gate import Gate, Refusal, options, status_of
 from xds.server.identity import Peer, Policy, peer_of
 from xds.server.lrs import LoadReporting
+from xds.server.releases import Releases
 from xds.server.services import METHODS, Behavior, Context, Method, StreamHandler
 from xds.server.settings import Settings
 from xds.server.slots import Slots, unread
@@ -70,6 +73,7 @@ class XdsServer:
         settings: Settings | None = None,
         tls: TlsFiles | None = None,
         policy: Policy | None = None,
+        preflight: Preflight | None = None,
     ) -> None:
         self.status = StatusBoard(clock, on_converged=on_converged)
         self._on_event = on_event
@@ -93,6 +97,7 @@ class XdsServer:
         self._server: grpc.aio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
+        self._releases = Releases(self, self._settings, preflight)
 
     # Life
 
@@ -122,6 +127,7 @@ class XdsServer:
     async def stop(self, grace: float) -> None:
         """End all streams, then the server; calls of other handlers get ``grace`` seconds to end by themselves."""
         self._stopping = True
+        await self._releases.stop()
         for connection in self._connections:
             connection.end()
         self.client_status.stop()
@@ -136,16 +142,17 @@ class XdsServer:
 
     # Content
 
-    def publish(self, snapshots: Mapping[str, Snapshot]) -> None:
-        """Replace what every node should have. A node that is not in ``snapshots`` is unknown: silence."""
-        for node_id in self._snapshots.keys() - snapshots.keys():
-            self._leases.pop(node_id, None)
-            self._quarantines.pop(node_id, None)
-        before, self._snapshots = self._snapshots, self._all_interned(snapshots)
-        self.status.expect(self._snapshots)
-        change = self.status.published(before, self._snapshots)
-        for connection in self._connections:
-            self._supply(connection, change)
+    def publish(self, snapshots: Mapping[str, Snapshot], groups: Mapping[str, str] | None = None) -> None:
+        """Replace what every node should have. A node that is not in ``snapshots`` is unknown: silence.
+
+        What follows soon after another publication waits a moment (``Settings.debounce_seconds``). ``groups``, by node
+        id, say who has a canary or a pre-flight in common; a node that is not in it belongs to its ``node.cluster``.
+        """
+        self._releases.publish(snapshots, groups or {})
+
+    def rollouts(self) -> list[GroupStatus]:
+        """Groups in which not everybody has what was published last, and why."""
+        return self._releases.status(self._clock())
 
     def lease(self, leases: Mapping[str, Sequence[Leasable]]) -> None:
         """Set what these nodes have on a lease: runtime layers and extension configs. Other nodes keep theirs.
@@ -183,14 +190,6 @@ class XdsServer:
                     self._supply(connection, change)
                 except (AccessDenied, LimitExceeded) as refusal:
                     connection.fail(refusal)
-
-    def _all_interned(self, snapshots: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
-        """A snapshot that nodes share is looked at once."""
-        shared: dict[int, Snapshot] = {}
-        return {
-            node_id: shared.get(id(one)) or shared.setdefault(id(one), self._interned(one))
-            for node_id, one in snapshots.items()
-        }
 
     def _interned(self, snapshot: Snapshot) -> Snapshot:
         """Equal sets become the same set, so that a response is encoded once, and an equal one not compared."""
@@ -250,7 +249,7 @@ class XdsServer:
         if failure is not None:
             await context.abort(*status_of(failure))
 
-    async def _run(self, context: Context, connection: Connection) -> RemoteError | CodecError | None:
+    async def _run(self, context: Context, connection: Connection) -> Failure | None:
         """Serve an admitted stream; why it failed, if it did."""
         if self._stopping:  # it may have waited for its turn
             connection.end()
@@ -278,6 +277,42 @@ class XdsServer:
             if isinstance(writer, Connection):
                 writer.fail(unread(self._settings.write_deadline_seconds))
 
+    # What releases ask and tell (releases.Host)
+
+    def interned(self, snapshots: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
+        """A snapshot that nodes share is looked at once."""
+        shared: dict[int, Snapshot] = {}
+        return {
+            node_id: shared.get(id(one)) or shared.setdefault(id(one), self._interned(one))
+            for node_id, one in snapshots.items()
+        }
+
+    def supply(self, snapshots: Mapping[str, Snapshot], expected: Collection[str]) -> None:
+        for node_id in self._snapshots.keys() - expected:
+            self._leases.pop(node_id, None)
+            self._quarantines.pop(node_id, None)
+        before, self._snapshots = self._snapshots, dict(snapshots)
+        self.status.expect(expected)
+        change = self.status.published(before, self._snapshots)
+        for connection in self._connections:
+            self._supply(connection, change)
+
+    def resupply(self, changes: Mapping[str, Snapshot | None]) -> None:
+        before = {node_id: self._snapshots.pop(node_id) for node_id in changes.keys() & self._snapshots.keys()}
+        after = {node_id: one for node_id, one in changes.items() if one is not None}
+        self._snapshots.update(after)
+        change = self.status.published(before, after)
+        for connection in self._connections:
+            if (node := connection.machine.node) is not None and node.id in changes:
+                self._supply(connection, change)
+
+    def streams_of(self, node_id: str) -> list[Stream]:
+        machines = (connection.machine for connection in self._connections)
+        return [one for one in machines if one.node is not None and one.node.id == node_id]
+
+    def announce(self, notice: RolloutNotice) -> None:
+        self._tell(notice.kind, notice.node_id or notice.group, message=f"group {notice.group}: {notice.message}")
+
     # What connections tell (connection.Host)
 
     def now(self) -> float:
@@ -286,6 +321,7 @@ class XdsServer:
     def introduced(self, connection: Connection, request: SotwRequest | DeltaRequest) -> None:
         if request.node is not None:
             grant = self.gate.introduce(connection.visit, request.node)
+            self._releases.joined(connection, request.node)
             connection.machine.publish(grant.restrict(self._snapshots.get(request.node.id)))
             connection.machine.lease(self._leases.get(request.node.id, {}))
             if request.node.id in self._snapshots:
@@ -312,8 +348,11 @@ class XdsServer:
             self.status.note(notice, connection.machine)
             if node is not None:
                 self._tell(notice.kind, node.id, notice.type_url, notice.version, notice.message)
+        if node is not None and node.id in self._releases.canaries:
+            self._releases.noted(node.id, notices)
 
     def _closed(self, connection: Connection) -> None:
+        self._releases.left(connection)
         node = connection.machine.node
         if node is not None:
             self.status.closed(connection.machine, node)

@@ -16,6 +16,7 @@ from tests.unit.xds.link import make
 from xds import _wire_pb2 as wire
 from xds.errors import LeaseError, PortInUse
 from xds.model import RuntimeLayer
+from xds.protocol.delta import DeltaStream
 from xds.protocol.events import TTL_FEATURE
 from xds.server import Settings, XdsServer
 from xds.server.settings import Limits
@@ -194,6 +195,23 @@ async def test_a_changed_node_ends_the_stream(server: XdsServer, channel: grpc.a
     assert await asyncio.wait_for(call.call.code(), 5) == grpc.StatusCode.INVALID_ARGUMENT
     assert "node.id changed" in await call.call.details()
     await until(lambda: server.status.connected() == 0)
+
+
+async def test_a_fault_of_ours_costs_one_stream_and_says_so(
+    server: XdsServer, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.publish({name: make.snapshot(make.cluster("a")) for name in ("n-0", "n-1")})
+    witness, victim = Call(channel, "n-1"), Call(channel, "n-0")
+    await witness.ask(CLUSTER)
+    await witness.get_and_ack()
+    with monkeypatch.context() as patch:
+        patch.setattr(DeltaStream, "receive", lambda *_: 1 // 0)
+        await victim.ask(CLUSTER)
+        assert await asyncio.wait_for(victim.call.code(), 5) == grpc.StatusCode.INTERNAL
+    assert "division" not in (await victim.call.details())
+    assert "ZeroDivisionError" in caplog.text
+    await witness.ask(ENDPOINT, "a")
+    assert (await witness.get()).removed_resources == ["a"]
 
 
 async def test_garbage_ends_the_stream(server: XdsServer, channel: grpc.aio.Channel) -> None:
