@@ -25,13 +25,10 @@ from betterproto2 import FieldMetadata, Message
 from envoy_data_plane.message_pool import default_message_pool
 
 from xds.errors import CodecError
-from xds.rules import sensitive
+from xds.sensitive import HEADER, HEADER_VALUES, REDACTED, fields, holds_text, telling
 from xds.types import PREFIX
 
 Show = Callable[[Any, bool], Any]
-
-#: What stands where something secret was, as in Envoy's own dumps.
-REDACTED = "[redacted]"
 
 #: Stands beside ``@type`` as ``value``, because its JSON is no object of its own fields.
 WELL_KNOWN = frozenset(
@@ -44,6 +41,7 @@ WELL_KNOWN = frozenset(
 )
 
 _ANY = PREFIX + "google.protobuf.Any"
+_NOTHING = frozenset[str]()
 _64_BITS = frozenset({"int64", "uint64", "sint64", "fixed64", "sfixed64"})
 
 #: A package of lower-case words and a message, nested ones after a dot: what a type URL may name.
@@ -53,9 +51,9 @@ _TYPE_URL = re.compile(re.escape(PREFIX) + r"(?P<package>[a-z][a-z0-9_]*(\.[a-z]
 def to_json(type_url: str, body: bytes, *, secrets: bool = False) -> dict[str, Any]:
     """The JSON object of an encoded message. CodecError if its type is unknown or the bytes are not of it.
 
-    What Envoy's API marks as sensitive is shown as ``[redacted]`` unless ``secrets`` are asked for; only what Envoy
-    itself reads should ask. An ``Any`` whose type is unknown becomes ``{"@type": ..., "value": base64}``, which Envoy
-    refuses.
+    What is sensitive (:mod:`xds.sensitive`) is shown as ``[redacted]`` unless ``secrets`` are asked for; only what
+    Envoy itself reads should ask. An ``Any`` whose type is unknown may hold anything: it is redacted, or becomes
+    ``{"@type": ..., "value": base64}``, which Envoy refuses.
     """
     message_type = known_type(type_url)
     if message_type is None:
@@ -107,10 +105,12 @@ def _message(message: Message, secrets: bool) -> Any:
     if url in WELL_KNOWN:
         return _well_known(url, message, secrets)
     shown: dict[str, Any] = {}
+    credential = HEADER_VALUES if url == HEADER and telling(message.key) else _NOTHING  # type: ignore[attr-defined]
     for name, show, default, secret in _plan(type(message)):
         value = getattr(message, name)
         if value is not None and value != default:
-            shown[name] = REDACTED if secret and not secrets else show(value, secrets)
+            hidden = not secrets and (secret or name in credential)
+            shown[name] = REDACTED if hidden else show(value, secrets)
     return shown
 
 
@@ -118,7 +118,7 @@ def _message(message: Message, secrets: bool) -> Any:
 def _plan(message_type: type[Message]) -> tuple[tuple[str, Show, Any, bool], ...]:
     """Names, how each is shown, the value that is left out, and whether it is secret."""
     classes = metadata(message_type).cls_by_field
-    secret = sensitive(type_url_of(message_type))
+    secret = fields(type_url_of(message_type))
     made = []
     for field in dataclasses.fields(message_type):  # type: ignore[arg-type]  # every generated message is a dataclass
         meta = FieldMetadata.get(field)
@@ -137,9 +137,17 @@ def _default(meta: FieldMetadata, field: dataclasses.Field[Any]) -> Any:
 def _field(meta: FieldMetadata, name: str, classes: Mapping[str, type]) -> Show:
     if meta.map_meta is not None:
         key, value = meta.map_meta[0], _value(meta.map_meta[1], classes[f"{name}.value"])
-        return lambda entries, secrets: {map_key(key, k): value(entries[k], secrets) for k in sorted(entries)}
+        return lambda entries, secrets: {
+            map_key(key, k): REDACTED if not secrets and _is_credential(k, entries[k]) else value(entries[k], secrets)
+            for k in sorted(entries)
+        }
     item = _value(meta, classes[name])
     return (lambda items, secrets: [item(one, secrets) for one in items]) if meta.repeated else item
+
+
+def _is_credential(key: Any, value: Any) -> bool:
+    """Whether an entry of a map is text under a name that says what it is."""
+    return isinstance(key, str) and isinstance(value, str | bytes) and telling(key)
 
 
 def _value(meta: FieldMetadata, cls: type) -> Show:
@@ -214,11 +222,11 @@ def _well_known(url: str, message: Any, secrets: bool) -> Any:
         case "Any":
             return _any(message, secrets)
         case "Struct":
-            return {name: _loose(message.fields[name]) for name in sorted(message.fields)}
+            return _struct(message, secrets)
         case "ListValue":
-            return [_loose(one) for one in message.values]
+            return [_loose(one, secrets) for one in message.values]
         case "Value":
-            return _loose(message)
+            return _loose(message, secrets)
         case _:
             return _wrapped(type(message))(message.to_wrapped(), secrets)
 
@@ -233,15 +241,22 @@ def _any(message: Any, secrets: bool) -> dict[str, Any]:
             shown = _message(parse(inner_type, message.value), secrets)
             inner = {"value": shown} if message.type_url in WELL_KNOWN else shown
             return {"@type": message.type_url, **inner}
-    return {"@type": message.type_url, "value": base64.b64encode(message.value).decode()}
+    return {"@type": message.type_url, "value": base64.b64encode(message.value).decode() if secrets else REDACTED}
 
 
-def _loose(value: Any) -> Any:
+def _struct(message: Any, secrets: bool) -> dict[str, Any]:
+    return {
+        name: REDACTED if not secrets and telling(name) and holds_text(one) else _loose(one, secrets)
+        for name, one in sorted(message.fields.items())
+    }
+
+
+def _loose(value: Any, secrets: bool) -> Any:
     """A google.protobuf.Value as the JSON value that it stands for; an empty one as null."""
     if value.struct_value is not None:
-        return {name: _loose(value.struct_value.fields[name]) for name in sorted(value.struct_value.fields)}
+        return _struct(value.struct_value, secrets)
     if value.list_value is not None:
-        return [_loose(one) for one in value.list_value.values]
+        return [_loose(one, secrets) for one in value.list_value.values]
     for one in (value.bool_value, value.string_value):
         if one is not None:
             return one

@@ -44,6 +44,9 @@ __all__ = [
 
 _NONCE_TAG = b"\x2a"  # field 5, a string, in both
 
+#: Of a client's reasons (characters); they are searched for names, and kept.
+_LONGEST_WORDS = 65_536
+
 _M = TypeVar("_M", bound=WireMessage)
 
 
@@ -94,7 +97,7 @@ def _error(message: wire.DiscoveryRequest | wire.DeltaDiscoveryRequest) -> str |
     """A rejection is the presence of ``error_detail``, whatever it says."""
     if not message.HasField("error_detail"):
         return None
-    return message.error_detail.message or f"status {message.error_detail.code}"
+    return message.error_detail.message[:_LONGEST_WORDS] or f"status {message.error_detail.code}"
 
 
 def _node(message: wire.DiscoveryRequest | wire.DeltaDiscoveryRequest) -> Node | None:

@@ -1,7 +1,6 @@
 """Encoded resources without what is secret in them, for people who may see configuration but no keys.
 
-What is secret is what Envoy's API marks as sensitive (:func:`xds.rules.sensitive`), wherever it stands. Envoy
-replaces the same in its own ``/config_dump``.
+What is secret says :mod:`xds.sensitive`: what Envoy replaces in its own ``/config_dump``, and more.
 """
 
 from __future__ import annotations
@@ -14,17 +13,16 @@ from weakref import WeakKeyDictionary
 from betterproto2 import Message
 
 from xds._encoder import encode
-from xds._json import REDACTED, known_type, parse, type_url_of
+from xds._json import known_type, parse, type_url_of
 from xds.errors import CodecError
-from xds.rules import sensitive
+from xds.sensitive import HEADER, HEADER_VALUES, REDACTED, fields, holds_text, telling
+from xds.sensitive_signs import may_hold
 from xds.snapshot import Resource
 from xds.types import PREFIX
 
 _ANY = PREFIX + "google.protobuf.Any"
 
-#: A resource without any of these holds nothing sensitive: all that is stands in a message of one of these packages,
-#: whose type URL says so, or is a key in PEM. Everything else is not even decoded.
-_SIGNS = (b"transport_sockets", b"_auth", b"redis_proxy", b"aws", b"credential", b"config.trace", b"PRIVATE KEY")
+_STRUCT = PREFIX + "google.protobuf.Struct"
 
 
 class Redactor:
@@ -35,7 +33,7 @@ class Redactor:
 
     def __call__(self, resource: Resource) -> bytes | None:
         """The body without its secrets; None if it cannot be told what of it is secret."""
-        if not any(sign in resource.body or sign in resource.type_url.encode() for sign in _SIGNS):
+        if not may_hold(resource.type_url, resource.body):
             return resource.body
         if resource not in self._bodies:
             self._bodies[resource] = redacted(resource.type_url, resource.body)
@@ -59,9 +57,12 @@ def redacted(type_url: str, body: bytes) -> bytes | None:
 
 def _redact(message: Any) -> bool:
     """Whether there was something secret. CodecError where that cannot be told."""
-    if type_url_of(type(message)) == _ANY:
+    url = type_url_of(type(message))
+    if url == _ANY:
         return _redact_any(message)
-    secret, found = sensitive(type_url_of(type(message))), False
+    secret, found = fields(url), False
+    if url == HEADER and telling(message.key):
+        secret = secret | HEADER_VALUES
     for field in dataclasses.fields(message):
         value = getattr(message, field.name)
         if field.name in secret:
@@ -69,9 +70,20 @@ def _redact(message: Any) -> bool:
                 setattr(message, field.name, _instead(value))
                 found = True
             continue
+        if isinstance(value, dict):
+            found = _redact_entries(value, every=url == _STRUCT) or found
         for one in _inside(value):
             found = _redact(one) or found
     return found
+
+
+def _redact_entries(entries: dict[Any, Any], *, every: bool) -> bool:
+    """Text under a telling name; ``every`` value of a struct."""
+    telltale = [key for key in entries if isinstance(key, str) and telling(key)]
+    found = [key for key in telltale if isinstance(entries[key], str | bytes) or (every and holds_text(entries[key]))]
+    for key in found:
+        entries[key] = _instead(entries[key])
+    return bool(found)
 
 
 def _redact_any(message: Any) -> bool:
@@ -92,8 +104,9 @@ def _instead(value: Any) -> Any:
     if isinstance(value, list | dict):
         return type(value)()
     one = type(value)()
-    if hasattr(one, "inline_string"):
-        one.inline_string = REDACTED
+    for text in ("inline_string", "string_value"):  # a DataSource, a Value
+        if hasattr(one, text):
+            setattr(one, text, REDACTED)
     return one
 
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from xds.sensitive import scrubbed
 from xds.snapshot import Resource, ResourceSet
 from xds.types import CLUSTER, SECRET
 
@@ -120,7 +121,6 @@ def _named(message: str, names: Iterable[str]) -> frozenset[str]:
 
 # What a client shows of what it cannot accept
 
-_INLINE = re.compile(r'(?P<field>\binline_(?:string|bytes): )"(?:[^"\\]|\\.)*"?')
 _REASON = "Proto constraint validation failed"
 
 
@@ -129,4 +129,4 @@ def without_secrets(type_url: str, message: str) -> str:
     if type_url == SECRET and "\n" in message:
         _, found, reason = message.partition(_REASON)
         return found + reason if found else "the client's words show the secret, and are withheld"
-    return _INLINE.sub(r'\g<field>"[redacted]"', message)
+    return scrubbed(message)
