@@ -16,6 +16,7 @@ from xds.snapshot import Snapshot
 from xds.types import short_name
 
 NoticeKind = Literal["canary-started", "canary-passed", "canary-rolled-back", "canary-withdrawn", "preflight-failed"]
+RefusalKind = Literal["canary", "preflight", "pending"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,12 @@ class RolloutNotice:
 
 @dataclass(frozen=True, slots=True)
 class GroupStatus:
-    """A group in which not everybody has what was published last. ``types`` are short names of what changed,
+    """A group in which not everybody has what was published last: pre-flight is validating it, a canary is trying it,
+    a canary was rolled back, or pre-flight refused it. ``types`` are short names of what changed,
     ``since`` is on the caller's clock, ``waiting`` counts the members that have the older configuration."""
 
     group: str
-    state: Literal["trying", "rolled-back"]
+    state: Literal["validating", "trying", "rolled-back", "refused"]
     canary: str
     types: tuple[str, ...]
     since: float
@@ -86,14 +88,20 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """``silent``: the canary never answered, so that the canary may be to blame."""
+    """``silent``: the canary never answered, so that the canary may be to blame. ``pending``: nobody has refused
+    anything yet, pre-flight is at work."""
 
     content: Mapping[str, Key]
     types: tuple[str, ...]
     since: float
     node_id: str
     words: str
+    kind: RefusalKind = "canary"
     silent: bool = False
+
+    def outdated(self, *, objects: bool, waits: bool) -> bool:
+        """Pre-flight, which spoke last, has spoken again: it ``objects``, still ``waits``, or found nothing."""
+        return self.kind == "pending" or (self.kind == "preflight" and not objects and not waits)
 
 
 @dataclass(slots=True)
@@ -126,9 +134,16 @@ class Group:
             node_id, since, types = self.trial.node_id, self.trial.since, self.trial.types
             return GroupStatus(self.name, "trying", node_id, _short(types), since, waiting - bool(node_id))
         if self.refusal is not None:
-            one = self.refusal
-            return GroupStatus(self.name, "rolled-back", one.node_id, _short(one.types), one.since, waiting, one.words)
+            one, state = self.refusal, _STATES[self.refusal.kind]
+            return GroupStatus(self.name, state, one.node_id, _short(one.types), one.since, waiting, one.words)
         return None
+
+
+_STATES: Mapping[RefusalKind, Literal["validating", "rolled-back", "refused"]] = {
+    "pending": "validating",
+    "preflight": "refused",
+    "canary": "rolled-back",
+}
 
 
 def names(types: Iterable[str]) -> str:

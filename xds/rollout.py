@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from xds.canary import Group, GroupStatus, NoticeKind, Policy, Refusal, RolloutNotice, Trial, names
+from xds.canary import Group, GroupStatus, NoticeKind, Policy, Refusal, RefusalKind, RolloutNotice, Trial, names
 from xds.holdback import Blender, changed_types, stand_in
 from xds.snapshot import Snapshot
 from xds.types import short_name
@@ -45,6 +45,7 @@ class Rollout:
         self._said: dict[str, str] = {}
         self._blender = Blender()
         self._notices: list[RolloutNotice] = []
+        self._changed: set[str] = set()
 
     # In
 
@@ -55,9 +56,10 @@ class Rollout:
         *,
         groups: Mapping[str, str] = _NOTHING,
         refused: Mapping[str, str] = _NOTHING,
+        pending: Collection[str] = (),
     ) -> None:
         """Take what every node should have in the end. ``refused`` maps groups whose change must not go out to the
-        reason."""
+        reason; that of ``pending`` groups waits for the next publication."""
         self._published = snapshots
         self._blender.forget()
         for node_id in self._group_of.keys() - snapshots.keys():
@@ -66,7 +68,7 @@ class Rollout:
             if node_id in snapshots:
                 self._enlist(node_id, name)
         for group in list(self._groups.values()):
-            self._judge(group, now, refused.get(group.name, ""))
+            self._judge(group, now, refused.get(group.name, ""), waits=group.name in pending)
 
     def joined(self, node_id: str, group: str, now: float) -> None:
         """A stream of this node began; ``group`` counts unless a publication named another one."""
@@ -136,6 +138,11 @@ class Rollout:
         notices, self._notices = self._notices, []
         return notices
 
+    def take_changes(self) -> dict[str, Snapshot | None]:
+        """What nodes should have that did not have it at the last call; None for silence."""
+        changed, self._changed = self._changed, set()
+        return {node_id: self.effective.get(node_id) for node_id in changed}
+
     def canaries(self) -> list[str]:
         """Nodes that are trying a change now."""
         return [group.trial.node_id for group in self._groups.values() if group.trial and group.trial.node_id]
@@ -172,7 +179,7 @@ class Rollout:
         group = self._groups[self._group_of.pop(node_id)]
         group.members.discard(node_id)
         self._accepted.pop(node_id, None)
-        self.effective.pop(node_id, None)
+        self._set(node_id, None)
         if group.trial is not None and group.trial.node_id == node_id:
             group.trial.node_id, group.trial.vacant_until = "", -math.inf
         if not group.members:
@@ -180,23 +187,27 @@ class Rollout:
 
     # Decisions
 
-    def _judge(self, group: Group, now: float, objection: str = "") -> None:
+    def _judge(self, group: Group, now: float, objection: str = "", *, waits: bool = False) -> None:
         """What to do about what is published for the group."""
+        if group.refusal is not None and group.refusal.outdated(objects=bool(objection), waits=waits):
+            group.refusal = None
         known = group.members & self._accepted.keys()
         types = {url for i in known for url in changed_types(self._accepted[i], self._published[i])}
         if known and not types:
             self._withdraw(group)
         elif not group.stands(self._published):
-            self._decide(group, tuple(sorted(types)), now, objection)
+            self._decide(group, tuple(sorted(types)), now, objection, waits=waits)
         elif group.trial is not None and not group.trial.node_id:
             self._fill(group, group.trial, now)
         self._supply(group, group.members)
 
-    def _decide(self, group: Group, types: tuple[str, ...], now: float, objection: str) -> None:
+    def _decide(self, group: Group, types: tuple[str, ...], now: float, objection: str, *, waits: bool) -> None:
         trial = Trial(group.content(self._published), types, now)
         group.trial = group.refusal = None
-        if objection:
-            self._refuse(group, trial, objection, now, kind="preflight-failed")
+        if waits:
+            group.refusal = Refusal(trial.content, types, now, "", "", kind="pending")
+        elif objection:
+            self._refuse(group, trial, objection, now, kind="preflight")
         elif self._policy.canary and self._has_others(group) and self._choose(group, trial):
             group.trial = trial
             self._fill(group, trial, now)
@@ -256,12 +267,13 @@ class Rollout:
         words: str,
         now: float,
         *,
-        kind: NoticeKind = "canary-rolled-back",
+        kind: RefusalKind = "canary",
         silent: bool = False,
     ) -> None:
+        content = group.content(self._published)
         group.trial = None
-        group.refusal = Refusal(group.content(self._published), trial.types, now, trial.node_id, words, silent)
-        self._note(kind, group, trial.node_id, words)
+        group.refusal = Refusal(content, trial.types, now, trial.node_id, words, kind, silent)
+        self._note("canary-rolled-back" if kind == "canary" else "preflight-failed", group, trial.node_id, words)
         self._supply(group, group.members)
 
     def _withdraw(self, group: Group) -> None:
@@ -293,7 +305,10 @@ class Rollout:
         return None if old is None else self._blender.held(old, new)
 
     def _set(self, node_id: str, snapshot: Snapshot | None) -> None:
+        if self.effective.get(node_id) is snapshot:
+            return
+        self._changed.add(node_id)
         if snapshot is None:
-            self.effective.pop(node_id, None)
+            del self.effective[node_id]
         else:
             self.effective[node_id] = snapshot

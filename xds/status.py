@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
+from xds.canary import NoticeKind
 from xds.changes import ChangeTimes
 from xds.convergence import Change, Converged, Convergence
 from xds.histogram import Histogram
@@ -19,7 +20,9 @@ from xds.protocol.stream import Stream
 from xds.snapshot import Snapshot
 from xds.types import short_name
 
-EventKind = Literal["connect", "disconnect", "push", "ack", "nack", "refused", "denied", "limited", "certificate"]
+EventKind = Literal[
+    "connect", "disconnect", "push", "ack", "nack", "refused", "denied", "limited", "certificate", NoticeKind
+]
 EVENT_KINDS: frozenset[EventKind] = frozenset(get_args(EventKind))
 
 #: When two streams of one node tell different stories about a type, the worse one counts.
@@ -34,7 +37,8 @@ class XdsEvent:
 
     Heartbeats are no events. ``refused`` is a lease that the server would not give; ``message`` says why. ``denied`` is
     a peer whose certificate does not make it that node, ``limited`` one that wanted too much (``version`` is the reason
-    in one word), ``certificate`` a change of the server's own (``version``: ``rotated`` or ``refused``).
+    in one word), ``certificate`` a change of the server's own (``version``: ``rotated`` or ``refused``). What a canary
+    or pre-flight did names the canary, or the group where there is none, as ``node_id``.
     """
 
     kind: EventKind

@@ -13,7 +13,6 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
-from weakref import WeakValueDictionary
 
 import grpc
 import grpc.aio
@@ -42,7 +41,7 @@ from xds.server.services import METHODS, Behavior, Context, Method, StreamHandle
 from xds.server.settings import Settings
 from xds.server.slots import Slots, unread
 from xds.server.tls import Rotation, TlsChange, TlsFiles
-from xds.snapshot import ResourceSet, Snapshot
+from xds.snapshot import Snapshot
 from xds.status import EVENT_KINDS, EventKind, StatusBoard, XdsEvent
 from xds.types import short_name
 
@@ -90,7 +89,6 @@ class XdsServer:
         self._cache = ResponseCache()
         self._connections: set[Connection] = set()
         self._snapshots: dict[str, Snapshot] = {}
-        self._sets: WeakValueDictionary[tuple[str, str], ResourceSet] = WeakValueDictionary()
         self._leases: dict[str, Leases] = {}
         self._quarantines: dict[str, Quarantine] = {}
         self._look_every = _SLOWEST_LOOK
@@ -191,15 +189,6 @@ class XdsServer:
                 except (AccessDenied, LimitExceeded) as refusal:
                     connection.fail(refusal)
 
-    def _interned(self, snapshot: Snapshot) -> Snapshot:
-        """Equal sets become the same set, so that a response is encoded once, and an equal one not compared."""
-        known = self._sets
-        sets = {
-            url: known.get((url, one.version)) or known.setdefault((url, one.version), one)
-            for url, one in snapshot.sets.items()
-        }
-        return Snapshot(sets)
-
     def _supply(self, connection: Connection, change: Change) -> None:
         node, grant = connection.machine.node, connection.visit.grant
         snapshot = grant.restrict(self._snapshots.get(node.id)) if node and grant else None
@@ -278,14 +267,6 @@ class XdsServer:
                 writer.fail(unread(self._settings.write_deadline_seconds))
 
     # What releases ask and tell (releases.Host)
-
-    def interned(self, snapshots: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
-        """A snapshot that nodes share is looked at once."""
-        shared: dict[int, Snapshot] = {}
-        return {
-            node_id: shared.get(id(one)) or shared.setdefault(id(one), self._interned(one))
-            for node_id, one in snapshots.items()
-        }
 
     def supply(self, snapshots: Mapping[str, Snapshot], expected: Collection[str]) -> None:
         for node_id in self._snapshots.keys() - expected:

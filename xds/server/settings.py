@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from xds.canary import Policy as Canary
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -98,6 +100,16 @@ class Settings:
 
     keepalive_timeout_seconds: float = 10.0
     """A connection that leaves a ping unanswered for so long is closed."""
+
+    debounce_seconds: float = 0.1
+    """What is published after so long without a publication goes out at once; what follows sooner waits until it has
+    been quiet for so long, and only the newest goes out. Leases never wait. 0 lets everything pass."""
+
+    debounce_cap_seconds: float = 10.0
+    """The longest that a publication waits for quiet."""
+
+    canary: Canary | None = None
+    """How one node of a group tries a change of anything but endpoints before the others get it; None: nobody does."""
 
     concurrent_pushes: int = 256
     """Responses that are on their way at once; others wait for their turn, and meanwhile requests are handled."""

@@ -381,3 +381,25 @@ def test_without_a_canary_changes_go_out_at_once() -> None:
     machine = started(policy=Policy(canary=False))
     machine.publish(group(3, 2), 1.0)
     assert set(versions(machine.effective).values()) == {2}
+
+
+def test_while_preflight_is_at_work_only_endpoints_move() -> None:
+    machine = started()
+    machine.publish(group(3, 2, ports=(5,)), 1.0, pending={"g"})
+    assert set(versions(machine.effective).values()) == {1}
+    assert machine.effective["n0"].get(ENDPOINT) == content(1, ports=(5,)).get(ENDPOINT)
+    assert [one.state for one in machine.status()] == ["validating"]
+    machine.publish(group(3, 2, ports=(5,)), 1.1)
+    assert machine.canaries() == ["n0"]
+
+
+def test_preflight_says_no_once_however_often_it_is_asked() -> None:
+    machine = started()
+    machine.publish(group(3, 2), 1.0, pending={"g"})
+    machine.publish(group(3, 2), 1.1, refused={"g": "no"})
+    machine.publish(group(3, 2, ports=(5,)), 1.2, pending={"g"})
+    machine.publish(group(3, 2, ports=(5,)), 1.3, refused={"g": "no"})
+    assert kinds(machine) == ["preflight-failed"]
+    assert [(one.state, one.error) for one in machine.status()] == [("refused", "no")]
+    machine.publish(group(3, 2, ports=(6,)), 1.4)
+    assert machine.canaries() == ["n0"], "the endpoints were what was wrong"
