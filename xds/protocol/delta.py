@@ -14,7 +14,7 @@ from xds.protocol.stream import Stream
 from xds.protocol.subscription import Subscription
 from xds.protocol.virtual_hosts import OnDemand
 from xds.snapshot import Resource, ResourceSet, versions_of
-from xds.types import ENDPOINT, RUNTIME
+from xds.types import CLUSTER, ENDPOINT, RUNTIME
 
 
 class DeltaStream(Stream):
@@ -62,7 +62,17 @@ class DeltaStream(Stream):
         even so: their clusters are warming again."""
         sub.adopt(request.initial_versions)
         if sub.type_url == ENDPOINT:
-            sub.force(sub.names & self._changed_assignments)
+            sub.force(sub.names if self._is_warming() else sub.names & self._changed_assignments)
+
+    def _is_warming(self) -> bool:
+        """Whether the client waits for endpoints that its earlier stream owed it: Envoy says nothing about clusters,
+        not even that it wants them, before the last changed one has its endpoints (ClusterManagerImpl::updateClusterCounts).
+        Unanswered it would wait for 15 s.
+
+        https://github.com/envoyproxy/envoy/blob/main/source/common/upstream/cluster_manager_impl.cc
+        """
+        warms = self.node is not None and self.node.warms_clusters
+        return warms and not self._type_url and CLUSTER not in self.subscriptions
 
     def _unsubscribe(self, sub: Subscription, names: tuple[str, ...]) -> None:
         """Nothing needs to be said, except about a name that the wildcard still covers: the client cannot know.

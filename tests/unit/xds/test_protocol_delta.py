@@ -297,6 +297,16 @@ def test_a_changed_cluster_is_followed_by_its_endpoints_after_a_reconnect() -> N
     assert [got.type_url for got in client.settle()] == [ENDPOINT]
 
 
+def test_endpoints_are_sent_to_who_is_still_warming_after_a_reconnect() -> None:
+    """The earlier stream broke between a cluster and its endpoints. Envoy asks for clusters when it has those."""
+    client = DeltaClient()
+    client.machine.publish(make.snapshot(make.cluster("a", 1), make.endpoints("a")))
+    client.ask(ENDPOINT, "a", known={"a": make.endpoints("a").version})
+    assert [got.names for got in client.settle()] == [["a"]]
+    client.ask(CLUSTER, known={"a": make.cluster("a", 1).version})
+    assert client.settle() == []
+
+
 def test_additions_go_out_in_order(client: DeltaClient) -> None:
     """xds_protocol#eventual-consistency-considerations"""
     for type_url, *names in ((ROUTE, "r"), (LISTENER,), (ENDPOINT, "a"), (CLUSTER,)):
