@@ -66,8 +66,8 @@ class DeltaStream(Stream):
 
     def _is_warming(self) -> bool:
         """Whether the client waits for endpoints that its earlier stream owed it: Envoy says nothing about clusters,
-        not even that it wants them, before the last changed one has its endpoints (ClusterManagerImpl::updateClusterCounts).
-        Unanswered it would wait for 15 s.
+        not even that it wants them, before the last changed one has its endpoints
+        (ClusterManagerImpl::updateClusterCounts). Unanswered it would wait for 15 s.
 
         https://github.com/envoyproxy/envoy/blob/main/source/common/upstream/cluster_manager_impl.cc
         """
