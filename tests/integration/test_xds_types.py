@@ -1,5 +1,5 @@
-"""Every type of xDS on a real Envoy: filters, certificates, scopes and virtual hosts by xDS, each type on a stream of
-its own, and what becomes of the rest when one resource is bad.
+"""Every type of xDS on real Envoys, newest and oldest: filters, certificates, scopes and virtual hosts by xDS, each
+type on a stream of its own, and what becomes of the rest when one resource is bad.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ from envoy_data_plane.envoy.type.v3 import FractionalPercent
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 
 from tests.support.certificates import Authority, Issued
-from tests.support.envoys import HOST, Envoy, bootstrap, running, until
+from tests.support.envoys import HOST, NEWEST_AND_OLDEST, Envoy, binary, bootstrap, running, until
 from tests.support.resources import ADS, address, assignment, cluster
 from tests.support.servers import NODE, Mesh
 from tests.support.traffic import backends, read_message
@@ -72,7 +72,7 @@ from xds.types import (
     RUNTIME,
 )
 
-pytestmark = pytest.mark.envoy
+pytestmark = [pytest.mark.envoy, pytest.mark.timeout(120)]  # the oldest Envoy may have to be downloaded
 
 BOTH = pytest.mark.parametrize("api_type", ["GRPC", "DELTA_GRPC"])
 IN = "in"
@@ -88,12 +88,18 @@ async def mesh() -> AsyncIterator[Mesh]:
     await one.stop()
 
 
+@pytest.fixture(params=NEWEST_AND_OLDEST)
+def age(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest_asyncio.fixture
-async def start_envoy(tmp_path: Path, mesh: Mesh) -> AsyncIterator[Start]:
+async def start_envoy(tmp_path: Path, mesh: Mesh, age: str) -> AsyncIterator[Start]:
+    path = binary(age)
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(api_type: str) -> Envoy:
-            return await stack.enter_async_context(running(tmp_path, bootstrap(mesh.port, api_type)))
+            return await stack.enter_async_context(running(tmp_path, bootstrap(mesh.port, api_type), path))
 
         yield start
 
@@ -133,6 +139,16 @@ def listener(http: HttpConnectionManager, name: str = IN, socket: TransportSocke
     one = Filter(name="envoy.filters.network.http_connection_manager", typed_config=AnyMessage.pack(http))
     chain = FilterChain(filters=[one], transport_socket=socket)
     return Listener(name=name, address=address(0), filter_chains=[chain])
+
+
+def quarantined(mesh: Mesh, name: str) -> tuple[str, ...]:
+    node = mesh.server.status.node(NODE)
+    return node.types[name].quarantined if node is not None and name in node.types else ()
+
+
+def error(mesh: Mesh, name: str) -> str:
+    node = mesh.server.status.node(NODE)
+    return node.types[name].error if node is not None and name in node.types else ""
 
 
 # A client
@@ -249,11 +265,9 @@ async def test_a_bad_certificate_changes_nothing_and_shows_no_key(
     await until(shows(port, first))
     key = b"-----BEGIN EC PRIVATE KEY-----\nhidden"
     mesh.server.publish({NODE: everything(secret(Issued(other.certificate, key, 0)), *rest)})
-    await until(lambda: mesh.states()["sds"] == "NACKED")
-    node = mesh.server.status.node(NODE)
-    assert node is not None
-    assert node.types["sds"].quarantined == ("server",)
-    assert "hidden" not in node.types["sds"].error
+    await until(lambda: mesh.states().get("sds") == "NACKED")
+    assert quarantined(mesh, "sds") == ("server",)
+    assert "hidden" not in error(mesh, "sds")
     assert await shows(port, first)()
     mesh.server.publish({NODE: everything(secret(other), *rest)})
     await until(shows(port, other))
@@ -345,13 +359,15 @@ def on_demand(rds: str = "r", source: ConfigSource = ADS) -> HttpConnectionManag
     return manager(rds, source, [HttpFilter(name="on_demand", typed_config=AnyMessage.pack(OnDemand()))])
 
 
-def without_hosts(name: str = "r", source: ConfigSource = ADS) -> Resource:
+def without_hosts(age: str, name: str = "r") -> Resource:
+    """Envoy 1.36 asks for virtual hosts on a stream of their own only."""
+    source = ADS if age == "newest" else own_stream("DELTA_GRPC")
     return named(RouteConfiguration(name=name, vhds=Vhds(config_source=source)))
 
 
-async def test_virtual_hosts_come_when_they_are_asked_for(mesh: Mesh, start_envoy: Start) -> None:
+async def test_virtual_hosts_come_when_they_are_asked_for(mesh: Mesh, start_envoy: Start, age: str) -> None:
     hosts = [host("r/shop", "shop", "shop.example.com", "shop.example.com:8080"), host("r/any", "any", "*.example.com")]
-    mesh.server.publish({NODE: everything(named(listener(on_demand())), without_hosts(), *hosts)})
+    mesh.server.publish({NODE: everything(named(listener(on_demand())), without_hosts(age), *hosts)})
     envoy = await start_envoy("DELTA_GRPC")
     assert await until(mesh.is_synced("lds", "rds", "vhds")) < 5
     port = await port_of(envoy)
@@ -366,8 +382,8 @@ async def test_virtual_hosts_come_when_they_are_asked_for(mesh: Mesh, start_envo
     await until(mesh.is_synced("lds", "rds", "vhds"))
 
 
-async def test_virtual_hosts_change_vanish_and_come_to_exist(mesh: Mesh, start_envoy: Start) -> None:
-    rest = [named(listener(on_demand())), without_hosts()]
+async def test_virtual_hosts_change_vanish_and_come_to_exist(mesh: Mesh, start_envoy: Start, age: str) -> None:
+    rest = [named(listener(on_demand())), without_hosts(age)]
     mesh.server.publish({NODE: everything(*rest, host("r/shop", "shop", "shop.example.com"))})
     envoy = await start_envoy("DELTA_GRPC")
     port = await port_of(envoy)
@@ -380,19 +396,21 @@ async def test_virtual_hosts_change_vanish_and_come_to_exist(mesh: Mesh, start_e
     await until(answers(port, (200, "blog"), "blog.example.com"))
 
 
-async def test_a_second_listener_does_not_wait_for_its_virtual_hosts(mesh: Mesh, start_envoy: Start) -> None:
+async def test_a_second_listener_does_not_wait_for_its_virtual_hosts(mesh: Mesh, start_envoy: Start, age: str) -> None:
     """Envoy asks for virtual hosts once per stream, not once per route configuration."""
-    first = [named(listener(on_demand())), without_hosts(), host("r/a", "first", "a")]
+    first = [named(listener(on_demand())), without_hosts(age), host("r/a", "first", "a")]
     mesh.server.publish({NODE: everything(*first)})
     envoy = await start_envoy("DELTA_GRPC")
     assert await ask(await port_of(envoy), "a") == (200, "first")
-    second = [named(listener(on_demand("s"), "second")), without_hosts("s"), host("s/a", "second", "a")]
+    second = [named(listener(on_demand("s"), "second")), without_hosts(age, "s"), host("s/a", "second", "a")]
     mesh.server.publish({NODE: everything(*first, *second)})
     assert await ask(await port_of(envoy, "second"), "a") == (200, "second")
 
 
-async def test_after_a_restart_of_the_server_virtual_hosts_are_still_there(mesh: Mesh, start_envoy: Start) -> None:
-    rest = [named(listener(on_demand())), without_hosts()]
+async def test_after_a_restart_of_the_server_virtual_hosts_are_still_there(
+    mesh: Mesh, start_envoy: Start, age: str
+) -> None:
+    rest = [named(listener(on_demand())), without_hosts(age)]
     mesh.server.publish({NODE: everything(*rest, host("r/shop", "shop", "shop.example.com"))})
     envoy = await start_envoy("DELTA_GRPC")
     port = await port_of(envoy)
@@ -419,7 +437,7 @@ def own_stream(api_type: str) -> ConfigSource:
 
 
 @BOTH
-async def test_every_type_has_a_service_of_its_own(mesh: Mesh, tmp_path: Path, api_type: str) -> None:
+async def test_every_type_has_a_service_of_its_own(mesh: Mesh, tmp_path: Path, age: str, api_type: str) -> None:
     source = own_stream(api_type)
     config = bootstrap(mesh.port, api_type)
     api = config["dynamic_resources"].pop("ads_config")
@@ -448,11 +466,18 @@ async def test_every_type_has_a_service_of_its_own(mesh: Mesh, tmp_path: Path, a
                         )
                     ),
                     scope("a", "a", "r"),
-                    *((without_hosts("v", source), host("v/a", "by vhds", "a")) if delta else ()),
+                    *(
+                        (
+                            named(RouteConfiguration(name="v", vhds=Vhds(config_source=source))),
+                            host("v/a", "by vhds", "a"),
+                        )
+                        if delta
+                        else ()
+                    ),
                 )
             }
         )
-        async with running(tmp_path, config) as envoy:
+        async with running(tmp_path, config, binary(age)) as envoy:
             assert await ask(await port_of(envoy, "plain")) == (200, "backend")
             assert await ask(await port_of(envoy, "filtered")) == (418, "fault filter abort")
             await until(shows(await port_of(envoy, "secure"), certificate))
@@ -497,11 +522,9 @@ async def test_one_bad_cluster_costs_the_others_nothing(
         return await envoy.clusters() == {"xds_cluster", *names}
 
     await until(lambda: has("a", "c", "d"))
-    await until(lambda: mesh.states()["cds"] == "NACKED")
-    node = mesh.server.status.node(NODE)
-    assert node is not None
-    assert node.types["cds"].quarantined == ("b.bad",)
-    assert "b.bad" in node.types["cds"].error
+    await until(lambda: mesh.states().get("cds") == "NACKED")
+    assert quarantined(mesh, "cds") == ("b.bad",)
+    assert "b.bad" in error(mesh, "cds")
     nacks = mesh.server.status.nacks["cds"]
     mesh.server.publish({NODE: mesh_of(cluster("a"), bad("b.bad"), cluster("c"), cluster("e"))})
     await until(lambda: has("a", "c", "e"))
@@ -543,9 +566,7 @@ async def test_one_bad_listener_costs_the_others_nothing(mesh: Mesh, start_envoy
     envoy = await start_envoy(api_type)
     for name in ("good", "other"):
         assert await ask(await port_of(envoy, name)) == (200, "hello")
-    node = mesh.server.status.node(NODE)
-    assert node is not None
-    assert node.types["lds"].quarantined == ("bad",)
+    await until(lambda: quarantined(mesh, "lds") == ("bad",))
 
 
 @BOTH
