@@ -5,7 +5,7 @@
     ├── SnapshotError       resources contradict each other
     ├── ResourceError       a resource that a user wrote is wrong; holds every problem
     ├── CodecError          bytes from the wire are not the message that they should be
-    ├── LeaseError          a leased layer holds a value that Envoy would reject or ignore
+    ├── LeaseError          something must not be leased: its value, its type, or what would follow
     ├── RemoteError         a client broke the protocol; its stream ends
     │   ├── AccessDenied    its certificate does not make it what it says it is
     │   └── LimitExceeded   it wants more than it may
@@ -47,7 +47,7 @@ class CodecError(XdsError):
 
 
 class LeaseError(XdsError):
-    """A runtime layer that must not be leased as it is."""
+    """A runtime layer or resource that must not be leased as it is, or at all."""
 
 
 class RemoteError(XdsError):

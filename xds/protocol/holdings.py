@@ -100,14 +100,10 @@ class Holdings:
         """Whether the end of an abandoned lease will take something else with it."""
         return bool(self._echoes)
 
-    @property
-    def in_flight(self) -> bool:
-        return any(one.flight for one in self.by_name.values())
-
     def due(self, now: float) -> tuple[Holding, Send] | None:
         """The next one to send something for. A state-of-the-world client answers only the newest response of a
         type, so there one is in flight at a time."""
-        if self._sotw and self.in_flight:
+        if self._sotw and any(one.flight for one in self.by_name.values()):
             return None
         for one in self.by_name.values():
             send = one.due(now)

@@ -254,7 +254,7 @@ class Stream(ABC):
 
     def _due_addition(self, sub: Subscription, now: float) -> Response | None:
         current = self._current(sub)
-        if current is None or sub.flight is not None or self._lease_in_flight(sub):
+        if current is None or sub.flight is not None:
             return None
         if isinstance(sub, OnDemand):
             self._greet(sub)
@@ -328,10 +328,6 @@ class Stream(ABC):
         made.want(self._leases)
         made.publish(self.snapshot)
         return made
-
-    def _lease_in_flight(self, sub: Subscription) -> bool:
-        """A state-of-the-world client answers only the newest response of a type."""
-        return self.sotw and sub.type_url in self.leased and self.leased[sub.type_url].in_flight
 
     def _unhindered(self, sub: Subscription, due: list[Resource]) -> list[Resource]:
         """Without what must wait for clusters."""

@@ -536,6 +536,19 @@ def test_a_live_lease_of_an_extension_config_is_sent_anew_after_a_reconnect() ->
     assert (got.bodies, got.ttls) == ({"fault": FULL}, {"fault": 15.0})
 
 
+def test_a_leased_extension_config_is_not_missing() -> None:
+    """The snapshot knows its type and not its name; nothing says that it does not exist while the lease lives."""
+    client = DeltaClient()
+    client.machine.publish(ecds(make.extension("auth")))
+    client.machine.lease(make.leased("fault"))
+    client.ask(EXTENSION_CONFIG, "fault", "gone")
+    received = client.settle()
+    assert [(got.names, got.removed) for got in received] == [(["fault"], []), ([], ["gone"])]
+    client.ask(EXTENSION_CONFIG, "fault")
+    got = only(client.settle())
+    assert (got.names, got.removed) == (["fault"], [])
+
+
 def test_delta_streams_lease_several_extension_configs() -> None:
     client = DeltaClient()
     client.machine.lease(make.leased("fault", ttl=3.0) | make.leased("other", ttl=15.0))

@@ -15,13 +15,13 @@ import pytest_asyncio
 from tests.unit.xds.link import make
 from xds import _wire_pb2 as wire
 from xds.errors import LeaseError, PortInUse
-from xds.model import RuntimeLayer
+from xds.model import LeasedResource, RuntimeLayer
 from xds.protocol.delta import DeltaStream
 from xds.protocol.events import TTL_FEATURE
 from xds.server import Settings, XdsServer
 from xds.server.settings import Limits
 from xds.status import XdsEvent
-from xds.types import CLUSTER, ENDPOINT, RUNTIME
+from xds.types import CLUSTER, ENDPOINT, EXTENSION_CONFIG, RUNTIME
 
 ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
 RTDS = "/envoy.service.runtime.v3.RuntimeDiscoveryService/"
@@ -155,6 +155,20 @@ async def test_a_bad_lease_changes_nothing(server: XdsServer, channel: grpc.aio.
     call = Call(channel, "n-0")
     await call.ask(RUNTIME, "limits")
     assert (await call.get()).resources[0].ttl.seconds == 60
+
+
+async def test_extension_configs_are_leased_beside_layers(server: XdsServer, channel: grpc.aio.Channel) -> None:
+    server.publish({"n-0": make.snapshot(make.discovering("in", fault=True, auth=False))})
+    server.lease({"n-0": [RuntimeLayer("limits", {"a": 1}, 60), LeasedResource(make.extension("fault"), 30)]})
+    with pytest.raises(LeaseError, match=r"'auth'.*'in'.*default_config"):
+        server.lease({"n-0": [LeasedResource(make.extension("auth"), 30)]})
+    with pytest.raises(LeaseError, match=r"cds 'a' cannot be leased.*503"):
+        server.lease({"n-0": [LeasedResource(make.cluster("a"), 30)]})
+    call = Call(channel, "n-0")
+    await call.ask(EXTENSION_CONFIG, "fault")
+    assert (await call.get_and_ack()).resources[0].ttl.seconds == 30
+    await call.ask(RUNTIME, "limits")
+    assert (await call.get_and_ack()).resources[0].ttl.seconds == 60
 
 
 @pytest.mark.parametrize("method", ["StreamRuntime", "DeltaRuntime"])
