@@ -130,7 +130,7 @@ def _fields(message_type: type[Message]) -> Mapping[str, _Field]:
     for each in dataclasses.fields(message_type):  # type: ignore[arg-type]  # every generated message is a dataclass
         meta = FieldMetadata.get(each)
         default = None if each.default_factory is dataclasses.MISSING else each.default_factory()
-        nullable = classes.get(each.name) is Value and not meta.repeated
+        nullable = classes.get(each.name) in (Value, NullValue) and not meta.repeated
         field = _Field(
             each.name, meta.group, bool(meta.optional), default, nullable, _field_reader(meta, each.name, classes)
         )

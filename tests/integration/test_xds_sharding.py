@@ -349,7 +349,7 @@ async def test_a_lease_is_refused_as_in_one_process(fleet: Make) -> None:
 @pytest.mark.envoy
 @pytest.mark.parametrize("api_type", ["DELTA_GRPC", "GRPC"])
 async def test_leases_deadlines_and_restarts_on_a_real_envoy(fleet: Make, tmp_path: Path, api_type: str) -> None:
-    one = await fleet(workers=2)
+    one = await fleet(workers=1)
     one.server.publish({"catalog-0": Snapshot({})})
     one.server.lease({"catalog-0": [RuntimeLayer("limits", {"a.limit": 7}, 2)]})
     config = envoys.bootstrap(one.port, api_type, ("limits",), node="catalog-0")
@@ -365,7 +365,7 @@ async def test_leases_deadlines_and_restarts_on_a_real_envoy(fleet: Make, tmp_pa
         await until(lambda: one.server.status.connects >= 2)
         past = time.monotonic() + 2.5
         await until(lambda: time.monotonic() > past)
-        assert await limit("7"), "whoever serves it now knows its leases"
+        assert await limit("7"), "the worker in its place knows its leases"
         deadline = time.time() + 1.0
         one.server.lease({"catalog-0": [RuntimeLayer("limits", {"a.limit": 8}, 5, expires_at=deadline)]})
         await until(lambda: limit("8"))

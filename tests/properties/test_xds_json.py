@@ -95,7 +95,7 @@ class Builder:
         if kind == types.TYPE_MESSAGE:
             return self.message(field.message_type, depth - 1)
         if kind == types.TYPE_ENUM:
-            return self.random.choice(field.enum_type.values).number
+            return self.random.choice([value.number for value in field.enum_type.values if shared(field, value)])
         if kind in (types.TYPE_STRING, types.TYPE_BYTES):
             text = "".join(self.random.choices("aZ0._-é\N{SNOWMAN}", k=self.random.choice((0, 1, 5, 60))))
             return text if kind == types.TYPE_STRING else text.encode()
@@ -140,8 +140,16 @@ class Builder:
         return self.random.choice(made)
 
 
+def shared(field: Any, value: Any) -> bool:
+    """Whether envoy-data-plane, which is older or younger than the binary, has the enum's value under this name."""
+    ours = known_type(PREFIX + field.containing_type.full_name)
+    cls: Any = metadata(ours).cls_by_field[field.name] if ours else None
+    known = {int(one): one.proto_name or one.name for one in cls} if cls else {0: field.enum_type.values[0].name}
+    return known.get(value.number) == value.name
+
+
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=300)
+@settings(max_examples=600)
 def test_json_is_that_of_protobuf(seed: int) -> None:
     builder = Builder(seed)
     name = builder.random.choice(type_names())
@@ -152,7 +160,7 @@ def test_json_is_that_of_protobuf(seed: int) -> None:
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=300)
+@settings(max_examples=600)
 def test_what_protobuf_writes_is_read(seed: int) -> None:
     """In both spellings of field names, back to the same message; and ours is read by protobuf."""
     builder = Builder(seed)
