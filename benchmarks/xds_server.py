@@ -9,7 +9,8 @@ mesh, and is driven by a load client through lines on standard input:
     quit             exit (so does the end of standard input)
 
 The nodes are ``node-0`` to ``node-<N-1>``. With ``--per-node`` each has a snapshot of its own, and no two share their
-clusters: one cluster is the node's own. Without, all nodes share one snapshot.
+clusters: one cluster is the node's own. Without, all nodes share one snapshot. With ``--workers`` above 1 several
+processes share the port, and the figures are those of all of them.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from meshctl.server.metrics import Metrics
 from meshctl.server.watching import KINDS, XdsWatch
 from meshctl.server.xds_metrics import XdsCollector
 from xds.model import Address
-from xds.server import Settings, XdsServer, collector
+from xds.server import Settings, ShardedServer, XdsServer, collector
 from xds.snapshot import Resource, ResourceSet, Snapshot, resource, resource_set, snapshot
 from xds.translate.messages import ads, socket_address
 from xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
@@ -120,7 +121,7 @@ class Content:
 async def serve(options: argparse.Namespace) -> None:
     content, metrics = Content(options.clusters, options.per_node), Metrics()
     node_ids = [f"node-{number}" for number in range(options.nodes)]
-    server = XdsServer(on_event=XdsWatch(metrics).on_xds, kinds=KINDS, settings=Settings())
+    server = made(options.workers, XdsWatch(metrics))
     metrics.include(XdsCollector(server.status))
     await server.start(HOST, options.port)
     server.publish(content.snapshots(node_ids))
@@ -140,12 +141,19 @@ async def serve(options: argparse.Namespace) -> None:
     await server.stop(0)
 
 
-def stat(server: XdsServer) -> str:
-    process = psutil.Process()
-    used = process.cpu_times()
+def made(workers: int, watch: XdsWatch) -> XdsServer | ShardedServer:
+    """In this process or in several."""
+    if workers == 1:
+        return XdsServer(on_event=watch.on_xds, kinds=KINDS, settings=Settings())
+    return ShardedServer(workers, on_event=watch.on_xds, kinds=KINDS, settings=Settings())
+
+
+def stat(server: XdsServer | ShardedServer) -> str:
+    processes = [psutil.Process(), *psutil.Process().children()]
+    used = [process.cpu_times() for process in processes]
     figures = {
-        "cpu_s": used.user + used.system,
-        "rss_mb": process.memory_info().rss / 1e6,
+        "cpu_s": sum(times.user + times.system for times in used),
+        "rss_mb": sum(process.memory_info().rss for process in processes) / 1e6,
         "requests": sum(server.status.acks.values()) + server.status.connects,
         "nacks": sum(server.status.nacks.values()),
     }
@@ -170,6 +178,7 @@ def main() -> None:
     parser.add_argument("--clusters", type=int, default=100, help="how many clusters there are")
     parser.add_argument("--nodes", type=int, default=3000, help="node-0 to node-<N-1> are known")
     parser.add_argument("--per-node", action="store_true", help="a snapshot per node instead of one for all")
+    parser.add_argument("--workers", type=int, default=1, help="processes that serve")
     uvloop.run(serve(parser.parse_args()))
 
 

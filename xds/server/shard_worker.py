@@ -26,10 +26,10 @@ from xds.errors import PortInUse, TlsError, XdsError
 from xds.loads import LoadReport
 from xds.model import LeasedResource, RuntimeLayer
 from xds.protocol.leases import Leasable
-from xds.server import shard_frames
+from xds.server import collector, shard_frames
 from xds.server.serving import XdsServer
 from xds.server.shard_calls import Answer, Forwarder
-from xds.server.shard_frames import Frame, Start
+from xds.server.shard_frames import Frame, Start, policy_of
 from xds.server.shard_status import node_head, totals_head
 from xds.snapshot import Resource
 from xds.status import XdsEvent
@@ -113,6 +113,8 @@ class Worker:
                 waiting = self._waiting.pop(head["id"], None)
                 if waiting is not None and not waiting.done():
                     waiting.set_result(Answer(head["code"], head["details"], frame.body))
+            case "policy":
+                self.server.enforce(policy_of(frame))
             case "status":
                 answer = await self.server.client_status.local(frame.body)
                 self._say({"op": "status", "id": head["id"]}, answer)
@@ -124,6 +126,7 @@ class Worker:
         try:
             self._apply(head, body)
             if not self._listening:
+                collector.calm()
                 await self._listen()
         except (PortInUse, TlsError) as error:
             self._say({"op": "failed", "kind": type(error).__name__, "message": str(error)})
