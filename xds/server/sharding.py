@@ -14,23 +14,27 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
-from weakref import WeakValueDictionary
 
 from xds import feed
+from xds.canary import GroupStatus, RolloutNotice
 from xds.convergence import Converged
 from xds.errors import PortInUse
 from xds.loads import ClusterLoad, LoadReport
+from xds.preflight import Preflight
 from xds.protocol.leases import Leasable, Lease, leases_of
+from xds.protocol.stream import Stream
 from xds.server import shard_calls
 from xds.server.identity import Policy
+from xds.server.releases import Releases
 from xds.server.settings import Settings
 from xds.server.shard_calls import Handlers
-from xds.server.shard_frames import Frame, Start
+from xds.server.shard_frames import Frame, Start, policy_frame
 from xds.server.shard_link import Link
 from xds.server.shard_status import ShardedStatus
 from xds.server.tls import TlsFiles
-from xds.snapshot import ResourceSet, Snapshot
+from xds.snapshot import Snapshot
 from xds.status import EVENT_KINDS, EventKind, XdsEvent
 
 log = logging.getLogger(__name__)
@@ -59,6 +63,7 @@ class ShardedServer:
         settings: Settings | None = None,
         tls: TlsFiles | None = None,
         policy: Policy | None = None,
+        preflight: Preflight | None = None,
     ) -> None:
         if workers < 1:
             raise ValueError(f"{workers} workers; expected at least 1")
@@ -66,14 +71,15 @@ class ShardedServer:
         self._listeners = {"event": on_event, "load": on_load, "converged": on_converged}
         self._kinds = frozenset(kinds)
         self._clock = clock
-        self._settings, self._tls, self._policy = settings or Settings(), tls, policy
+        wanted = settings or Settings()
+        self._settings, self._tls, self._policy = replace(wanted, debounce_seconds=0.0), tls, policy
+        self._releases = Releases(self, replace(wanted, canary=None), preflight)
         self._handlers: Handlers = ()
         self._reserved: socket.socket | None = None
         self._address = ("", 0)
         self._count = workers
         self._workers: list[Link] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._sets: WeakValueDictionary[tuple[str, str], ResourceSet] = WeakValueDictionary()
         self.snapshots: feed.Held = feed.NOTHING
         self.leases: dict[str, Sequence[Leasable]] = {}
         self._differences: dict[tuple[int, int], tuple[feed.Held, feed.Held, feed.Feed]] = {}
@@ -99,6 +105,7 @@ class ShardedServer:
 
     async def stop(self, grace: float) -> None:
         """End all streams, then the workers; calls of other handlers get ``grace`` seconds to end by themselves."""
+        await self._releases.stop()
         await asyncio.gather(*(one.stop(grace) for one in self._workers))
         tasks, self._tasks = self._tasks, []
         for task in tasks:
@@ -116,14 +123,16 @@ class ShardedServer:
 
     # Content
 
-    def publish(self, snapshots: Mapping[str, Snapshot]) -> None:
-        """Replace what every node should have. A node that is not in ``snapshots`` is unknown: silence."""
-        for node_id in self.snapshots.keys() - snapshots.keys():
-            self.leases.pop(node_id, None)
-        self.snapshots = {node_id: self._interned(one) for node_id, one in snapshots.items()}
-        self.status.expect(self.snapshots)
-        for one in self._workers:
-            one.update()
+    def publish(self, snapshots: Mapping[str, Snapshot], groups: Mapping[str, str] | None = None) -> None:
+        """Replace what every node should have; see :meth:`xds.server.serving.XdsServer.publish`.
+
+        Publications are merged and validated here. Each worker has a canary of its own in each group.
+        """
+        self._releases.publish(snapshots, groups or {})
+
+    def rollouts(self) -> list[GroupStatus]:
+        """Groups whose newest content pre-flight holds back. What canaries do is told by events only."""
+        return self._releases.status(self._clock())
 
     def lease(self, leases: Mapping[str, Sequence[Leasable]]) -> None:
         """Set what these nodes have on a lease; see :meth:`xds.server.serving.XdsServer.lease`.
@@ -138,10 +147,34 @@ class ShardedServer:
             one.owed.update(leases)
             one.update()
 
-    def _interned(self, snapshot: Snapshot) -> Snapshot:
-        """Equal sets become the same set, so that they are compared once."""
-        sets = {url: self._sets.setdefault((url, one.version), one) for url, one in snapshot.sets.items()}
-        return Snapshot(sets)
+    def enforce(self, policy: Policy) -> None:
+        """Let another policy decide from now on; see :meth:`xds.server.serving.XdsServer.enforce`."""
+        self._policy = policy
+        for one in self._workers:
+            one.tell(*policy_frame(policy))
+
+    # What releases ask and tell (releases.Host)
+
+    def now(self) -> float:
+        return self._clock()
+
+    def supply(self, snapshots: Mapping[str, Snapshot], expected: Collection[str]) -> None:
+        for node_id in self.snapshots.keys() - expected:
+            self.leases.pop(node_id, None)
+        self.snapshots = dict(snapshots)
+        self.status.expect(expected)
+        for one in self._workers:
+            one.update()
+
+    def resupply(self, changes: Mapping[str, Snapshot | None]) -> None:
+        """Without streams nothing changes between publications."""
+
+    def streams_of(self, node_id: str) -> list[Stream]:
+        return []
+
+    def announce(self, notice: RolloutNotice) -> None:
+        if notice.kind in self._kinds:
+            self.heard("event", [notice.kind, notice.group, "", "", notice.message, self._clock()])
 
     # What workers need
 
