@@ -426,6 +426,39 @@ async def test_after_a_restart_of_the_server_virtual_hosts_are_still_there(
     assert {"lds", "rds"}.isdisjoint(mesh.pushed())
 
 
+# Collections of xdstp names
+
+FOO = "xdstp://test/envoy.config.cluster.v3.Cluster/foo"
+
+
+@BOTH
+async def test_a_collection_of_xdstp_names_follows_its_members(
+    mesh: Mesh, tmp_path: Path, age: str, api_type: str
+) -> None:
+    config = bootstrap(mesh.port, api_type)
+    config["dynamic_resources"]["cds_resources_locator"] = f"{FOO}/*"
+
+    def content(*names: str) -> Snapshot:
+        clusters, assignments = [], []
+        for name in names:
+            one, service = cluster(name), name.replace("cluster.v3.Cluster", "endpoint.v3.ClusterLoadAssignment")
+            one.eds_cluster_config = ClusterEdsClusterConfig(eds_config=ADS, service_name=service)
+            clusters.append(named(one))
+            assignments.append(resource(service, assignment(service, 9)))
+        return everything(*clusters, *assignments)
+
+    async with running(tmp_path, config, binary(age)) as envoy:
+
+        async def has(*names: str) -> bool:
+            return await envoy.clusters() == {"xds_cluster", *names}
+
+        mesh.server.publish({NODE: content(f"{FOO}/a", f"{FOO}/b", f"{FOO}/inside/c")})
+        await until(lambda: has(f"{FOO}/a", f"{FOO}/b"))
+        mesh.server.publish({NODE: content(f"{FOO}/b", f"{FOO}/d")})
+        await until(lambda: has(f"{FOO}/b", f"{FOO}/d"))
+        await until(mesh.is_synced("cds", "eds", "lds"))
+
+
 # Each type on a stream of its own
 
 

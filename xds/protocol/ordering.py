@@ -59,7 +59,7 @@ def holds_back(one: Resource, sub: Subscription, clusters: Subscription | None, 
     """
     if clusters is None or known is None or clusters.confirms_all(known):
         return False
-    wanted = one.clusters if clusters.wildcard else one.clusters & clusters.names
+    wanted = one.clusters if clusters.wildcard else filter(clusters.wants, one.clusters)
     missing = [known.resources[name] for name in wanted if name in known.resources and not clusters.confirms(name)]
     return bool(missing) and (one.name in sub.held or not all(map(clusters.refused, missing)))
 

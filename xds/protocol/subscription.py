@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from xds.protocol.collections import by_collection, collection_of, is_collection
 from xds.protocol.held import Held
 from xds.protocol.quarantine import Quarantine, Rejection, culprits
 from xds.snapshot import Resource, ResourceSet
@@ -38,6 +39,7 @@ class Subscription:
     ``forced`` names are owed even if held; ``unconfirmed`` ones are held but were never accepted in any version; names
     ``aside`` are on a lease, which is the business of :mod:`~xds.protocol.holdings`. ``_settled`` is the last set of
     which the client had everything but what is forced, and ``_nothing_gone`` the last that lacked nothing it has.
+    ``collections`` are those of ``names`` that stand for many resources.
     ``rejected`` counts where it cannot be told which resource of a response was bad, ``quarantine`` where it can.
     ``_replaced`` is what the client had accepted of what the response in flight changes, None where that is not known.
     """
@@ -46,6 +48,7 @@ class Subscription:
     wildcard: bool = False
     named: bool = False
     names: set[str] = field(default_factory=set)
+    collections: set[str] = field(default_factory=set)
     held: Held = field(default_factory=Held)
     forced: set[str] = field(default_factory=set)
     unconfirmed: set[str] = field(default_factory=set)
@@ -66,7 +69,10 @@ class Subscription:
     # What the client wants
 
     def wants(self, name: str) -> bool:
-        return self.wildcard or name in self.names
+        return self.wildcard or name in self.names or (bool(self.collections) and self._collects(name))
+
+    def _collects(self, name: str) -> bool:
+        return collection_of(name) in self.collections
 
     def start_implicit_wildcard(self) -> None:
         """A client that has never named anything wants all clusters or listeners; other types have no wildcard."""
@@ -83,6 +89,7 @@ class Subscription:
         known = self.names & added if self.quarantine else frozenset[str]()
         self.names |= added
         self.forced |= added
+        self.collections.update(filter(is_collection, added))
         for name in added & self.rejected.keys():
             del self.rejected[name]
         if self.quarantine:
@@ -107,7 +114,9 @@ class Subscription:
             if name == WILDCARD:
                 self.wildcard = False
             self.names.discard(name)
-        unwanted = {*self.held, *self.forced} if WILDCARD in names else set(names)
+        broad = WILDCARD in names or not self.collections.isdisjoint(names)
+        self.collections.difference_update(names)
+        unwanted = {*self.held, *self.forced} if broad else set(names)
         for name in unwanted:
             if not self.wants(name):
                 self.forget(name)
@@ -146,6 +155,8 @@ class Subscription:
                 self.held[name] = version
                 self.unconfirmed.discard(name)
                 self.forced.discard(name)
+        if self.collections:
+            self.forced.difference_update(map(collection_of, versions))
         self._settled = self._nothing_gone = None
 
     def adopt_all(self, current: ResourceSet) -> None:
@@ -185,6 +196,8 @@ class Subscription:
         self._pardon(current)
         if self._settled is current and not self.forced:
             return []
+        if self.collections:
+            self._open(current)
         due = self._due(current)
         if not due:
             self._settled = current
@@ -193,7 +206,8 @@ class Subscription:
     def _due(self, current: ResourceSet) -> list[Resource]:
         clean = not self.quarantine.of(self.type_url)
         if clean and not self.held.known and not self.rejected and not self.aside:
-            return current.ordered if self.wildcard else current.among(self.names)
+            asked = self.names if not self.collections else self.names | self.forced
+            return current.ordered if self.wildcard else current.among(asked)
         names = self.held.behind(current)
         if self.forced:
             names = names | (self.forced & current.resources.keys())
@@ -208,6 +222,14 @@ class Subscription:
                 yield one
             elif rejection.good is not None and (one.name in self.forced or not self.confirms(one.name)):
                 yield rejection.good
+
+    def _open(self, current: ResourceSet) -> None:
+        """Who asks for a collection is owed its members; an empty one stays owed, as what does not exist."""
+        asked = self.collections & self.forced
+        members = by_collection(current.resources) if asked else {}
+        for name in asked & members.keys():
+            self.forced.discard(name)
+            self.forced |= members[name]
 
     def missing(self, current: ResourceSet) -> list[str]:
         """Names that the client is owed an answer about and that do not exist."""
