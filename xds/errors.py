@@ -54,7 +54,7 @@ class RemoteError(XdsError):
     """A client's violation of the protocol; the message is sent to it with status INVALID_ARGUMENT."""
 
 
-class AccessDenied(RemoteError):
+class AccessDenied(RemoteError):  # noqa: N818  # says what is the case
     """A peer that may not be the node that it says it is.
 
     ``str()`` says it to the operator; the peer itself learns only that it was denied. ``reason`` is one word.
@@ -65,7 +65,7 @@ class AccessDenied(RemoteError):
         self.reason = reason
 
 
-class LimitExceeded(RemoteError):
+class LimitExceeded(RemoteError):  # noqa: N818  # says what is the case
     """A client that wants more than the server's limits allow. ``reason`` is one word."""
 
     def __init__(self, reason: str, message: str) -> None:

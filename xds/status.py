@@ -94,6 +94,7 @@ class StatusBoard:
         self.nacks: Counter[str] = Counter()
         self.heartbeats = 0
         self.connects = 0
+        self.refused: Counter[str] = Counter()
         self._clock = clock
         self._seen: dict[str, _Seen] = {}
         self._expected: frozenset[str] = frozenset()

@@ -6,7 +6,7 @@ import ipaddress
 from collections import Counter
 from collections.abc import Iterator
 
-from meshctl.config.model import ListenConfig, MeshConfig, ServiceConfig
+from meshctl.config.model import ListenConfig, MeshConfig, ServiceConfig, XdsListen
 from meshctl.config.problems import Problem, suggestion
 from meshctl.config.scalars import format_duration
 
@@ -69,12 +69,32 @@ def _listeners(config: MeshConfig) -> Iterator[Problem]:
     if xds.port == http.port != 0 and _overlap(xds, http):
         path = ("controller", "http", "port")
         yield Problem(path, f"{http.port} is taken by controller.xds; choose another port")
+    yield from _identities(config)
     if config.controller.allow_remote:
+        yield from _remote(xds)
         return
     for name, listen in (("xds", xds), ("http", http)):
         if not ipaddress.ip_address(listen.address).is_loopback:
             message = f"{listen.address} is reachable from outside; use 127.0.0.1, or set controller.allow_remote: true"
             yield Problem(("controller", name, "address"), message)
+
+
+def _remote(xds: XdsListen) -> Iterator[Problem]:
+    """Others may reach the port: only with TLS, unless plaintext is asked for by name."""
+    if xds.tls is None and not xds.plaintext and not ipaddress.ip_address(xds.address).is_loopback:
+        message = f"missing: {xds.address} is reachable from outside; name the files of certificate, key and client_ca"
+        yield Problem(("controller", "xds", "tls"), f"{message}, or set controller.xds.plaintext: true")
+
+
+def _identities(config: MeshConfig) -> Iterator[Problem]:
+    xds = config.controller.xds
+    if xds.tls is not None:
+        if xds.plaintext:
+            yield Problem(("controller", "xds", "plaintext"), "the port has TLS; remove this or controller.xds.tls")
+        return
+    for name, given in (("identities", xds.identities), ("trust_domain", xds.trust_domain)):
+        if given:
+            yield Problem(("controller", "xds", name), "nobody proves an identity without TLS; set controller.xds.tls")
 
 
 def _overlap(one: ListenConfig, other: ListenConfig) -> bool:

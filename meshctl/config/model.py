@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, PrivateAttr, WithJsonSchema
+from pydantic import Field, PlainSerializer, PlainValidator, PrivateAttr, WithJsonSchema
 
 from meshctl.config.scalars import (
     FilePath,
@@ -20,6 +20,7 @@ from meshctl.config.scalars import (
     Label,
     Prefix,
     Text,
+    TrustDomain,
     Url,
     duration,
     integer,
@@ -27,6 +28,8 @@ from meshctl.config.scalars import (
     one_of,
     refuse,
 )
+from meshctl.config.section import Section
+from meshctl.config.security import XdsIdentity, XdsLimits, XdsTls
 
 _YEAR = 366 * 86400.0
 _COUNT = integer(1, 1_000_000)
@@ -48,19 +51,6 @@ RetryOn = Literal[
     "resource-exhausted",
     "unavailable",
 ]
-
-
-class Section(BaseModel):
-    """A mapping of the mesh file."""
-
-    # Defaults are validated too, so that relative paths among them start at the mesh file like all others.
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        validate_default=True,
-        revalidate_instances="always",
-    )
 
 
 class Replicas(Section):
@@ -164,6 +154,16 @@ class XdsListen(ListenConfig):
 
     port: Annotated[int, *integer(0, 65535)] = 18000
     """A TCP port; 0 takes any free one."""
+    tls: XdsTls | None = None
+    """Mutual TLS; without it, whoever reaches the port may be any node, and nobody gets secrets."""
+    plaintext: Flag = False
+    """Asks by name for no TLS on an address that other machines reach."""
+    identities: tuple[XdsIdentity, ...] = ()
+    """What identities may have. Empty: each may be the nodes named after the last segment of its SPIFFE id."""
+    trust_domain: TrustDomain | None = None
+    """Trust domain of the sidecars' SPIFFE ids; any that `tls.client_ca` signs where unset."""
+    limits: XdsLimits = XdsLimits()
+    """How much a peer may have."""
     client_status: Flag = True
     """Answer, on the same port, what every sidecar has and said about it (CSDS, as `grpcdebug` asks)."""
     load_reports: Flag = True
@@ -206,7 +206,7 @@ class ControllerConfig(Section):
     retention: Annotated[float, *duration(60, 10 * _YEAR)] = 30 * 86400.0
     """How long history is kept."""
     allow_remote: Flag = False
-    """Allows listening on addresses that other machines reach; there is no TLS on these ports."""
+    """Allows listening on addresses that other machines reach; the HTTP API has no TLS there."""
 
 
 class ScalingConfig(Section):

@@ -174,10 +174,33 @@ def _url(value: Any) -> str:
     return value.rstrip("/")
 
 
+def _spiffe(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(_SPIFFE, value):
+        raise refuse("a SPIFFE id such as spiffe://mesh/ns/*/sa/frontend ('*' in path segments only)", value)
+    return value
+
+
+def _trust_domain(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(_DOMAIN, value):
+        raise refuse("a trust domain such as mesh.example (a-z, 0-9, '.', '-' and '_', without spiffe://)", value)
+    return value
+
+
+def _pattern(value: Any) -> str:
+    if not isinstance(value, str) or not value or len(value) > _LONGEST_PATTERN or value.count("*") > _MOST_STARS:
+        raise refuse(f"a name, of at most {_LONGEST_PATTERN} characters with at most {_MOST_STARS} '*'", value)
+    return value
+
+
 def _path(value: Any, info: ValidationInfo) -> Path:
     base: Path = (info.context or {}).get("base", Path())
     return base / (value if isinstance(value, Path) else Path(_text(value)).expanduser())
 
+
+#: Many wildcards in one pattern would make it expensive to match.
+_LONGEST_PATTERN, _MOST_STARS = 512, 4
+_DOMAIN = r"[a-z0-9._-]{1,255}"
+_SPIFFE = rf"spiffe://{_DOMAIN}(/[a-zA-Z0-9._*-]+)+"
 
 _STRING = {"type": "string", "minLength": 1}
 
@@ -187,5 +210,15 @@ Text = Annotated[str, PlainValidator(_text), WithJsonSchema(_STRING)]
 Prefix = Annotated[str, PlainValidator(_prefix), WithJsonSchema({"type": "string", "pattern": r"^/[^\s?#]*$"})]
 IpAddress = Annotated[str, PlainValidator(_ip), WithJsonSchema(_STRING)]
 Url = Annotated[str, PlainValidator(_url), WithJsonSchema({"type": "string", "pattern": r"^https?://[^\s/]+(/\S*)?$"})]
+SpiffePattern = Annotated[str, PlainValidator(_spiffe), WithJsonSchema({"type": "string", "pattern": f"^{_SPIFFE}$"})]
+TrustDomain = Annotated[
+    str, PlainValidator(_trust_domain), WithJsonSchema({"type": "string", "pattern": f"^{_DOMAIN}$"})
+]
+#: A name in which ``*`` stands for any text.
+Pattern = Annotated[
+    str,
+    PlainValidator(_pattern),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": _LONGEST_PATTERN}),
+]
 #: A path; relative ones start at the folder of the mesh file (validation context ``base``).
 FilePath = Annotated[Path, PlainValidator(_path), WithJsonSchema(_STRING), PlainSerializer(str)]

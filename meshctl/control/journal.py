@@ -26,10 +26,11 @@ EventKind = Literal[
     "experiment",
     "platform",
     "control",
+    "security",
 ]
 Listener = Callable[[Mapping[str, Any]], None]
 
-_WARNINGS = frozenset({"nack", "platform"})
+_WARNINGS = frozenset({"nack", "platform", "security"})
 
 
 class Journal:

@@ -37,10 +37,10 @@ from meshctl.server.metrics import Metrics
 from meshctl.server.progress import Progress
 from meshctl.server.watching import KINDS, XdsWatch
 from meshctl.server.xds_metrics import XdsCollector
-from meshctl.server.xds_settings import xds_settings
-from meshctl.sources.otlp import OtlpReceiver
+from meshctl.server.xds_settings import speaks_for, xds_policy, xds_settings, xds_tls
+from meshctl.sources.otlp import Export, OtlpReceiver
 from meshctl.sources.traffic import Traffic
-from xds.errors import PortInUse
+from xds.errors import PortInUse, TlsError
 from xds.server import ShardedServer, XdsServer, collector
 
 _GRACE = 2.0
@@ -122,6 +122,13 @@ class ControlPlane:
             "model": self.forecasts.model.state not in ("loading", "training"),
         }
 
+    def speaks_for(self, context: Any, export: Export) -> bool:
+        """Whether the peer of an OTLP call may report for what it names; counts what it may not."""
+        allowed = speaks_for(xds_policy(self.loop.config), context, export)
+        if not allowed:
+            self.traffic.rejected += len(export.points)
+        return allowed
+
     def measure(self, observation: Observation, plan: Plan) -> None:
         """One tick's metrics."""
         metrics = self.metrics
@@ -154,8 +161,9 @@ class ControlPlane:
         self.config_error = None
         if wanted == self.loop.config:
             return
-        fixed = [name for name in _FIXED if _get(wanted, name) != _get(self.loop.config, name)]
+        fixed = [name for name in _FIXED if _fixed(wanted, name) != _fixed(self.loop.config, name)]
         self.config_loaded = time.time()
+        self.xds.enforce(xds_policy(wanted))
         self.loop.reconfigure(wanted)
         later = f"; {', '.join(fixed)} take effect at the next start" if fixed else ""
         self.journal.event("config", str(self.file), f"taken into force{later}")
@@ -278,18 +286,25 @@ def _build(file: Path, config: MeshConfig, state: Path, dry_run: bool) -> Contro
 
 def _xds(config: MeshConfig, watch: XdsWatch, traffic: Traffic) -> XdsServer | ShardedServer:
     """In this process, or in as many as the mesh file asks for."""
-    workers, settings = config.controller.xds.workers, xds_settings(config)
-    if workers == 1:
-        return XdsServer(on_event=watch.on_xds, kinds=KINDS, on_load=traffic.accept_load, settings=settings)
-    return ShardedServer(workers, on_event=watch.on_xds, kinds=KINDS, on_load=traffic.accept_load, settings=settings)
+    workers = config.controller.xds.workers
+    wanted: dict[str, Any] = dict(  # noqa: C408 - these are arguments
+        on_event=watch.on_xds,
+        kinds=KINDS,
+        on_load=traffic.accept_load,
+        settings=xds_settings(config),
+        tls=xds_tls(config),
+        policy=xds_policy(config),
+    )
+    return XdsServer(**wanted) if workers == 1 else ShardedServer(workers, **wanted)
 
 
 async def _start_xds(plane: ControlPlane) -> int:
     listen = plane.config.controller.xds
-    handlers = [OtlpReceiver(plane.traffic.accept).handler(), *plane.health.handlers()]
+    otlp = OtlpReceiver(plane.traffic.accept, plane.speaks_for, listen.limits.message_bytes)
+    handlers = [otlp.handler(), *plane.health.handlers()]
     try:
         return await plane.xds.start(listen.address, listen.port, handlers=handlers)
-    except PortInUse as error:
+    except (PortInUse, TlsError) as error:
         raise UsageError(f"controller.xds: {error}") from error
 
 
@@ -353,11 +368,12 @@ async def _prune(plane: ControlPlane) -> None:
         await asyncio.sleep(_PRUNE_INTERVAL)
 
 
-def _get(config: MeshConfig, path: str) -> Any:
+def _fixed(config: MeshConfig, path: str) -> Any:
+    """A section, without what of it takes effect at once."""
     value: Any = config
     for part in path.split("."):
         value = getattr(value, part)
-    return value
+    return value.model_copy(update={"identities": (), "trust_domain": None}) if path == "controller.xds" else value
 
 
 def _version() -> str:

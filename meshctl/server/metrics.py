@@ -45,6 +45,14 @@ METRICS: tuple[Metric, ...] = (
         read=True,
     ),
     Metric("meshctl_xds_nacks_total", "counter", ("xds_type",), "Responses that a sidecar rejected.", read=True),
+    Metric(
+        "meshctl_xds_refusals_total",
+        "counter",
+        ("reason",),
+        "Streams and calls that were refused: identity, node, expired, observe (who it is); streams, peer_streams, "
+        "new_streams, names, name_length, types, node, message_size, first_request, unread (how much it wants).",
+        read=True,
+    ),
     Metric("meshctl_xds_heartbeats_total", "counter", (), "Lease renewals sent.", read=True),
     Metric(
         "meshctl_xds_push_duration_seconds",

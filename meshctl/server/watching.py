@@ -5,8 +5,10 @@ Pushes and ACKs are too many for a call each: the server counts them itself, and
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from meshctl.control.journal import Journal
@@ -17,7 +19,33 @@ from xds.status import EventKind, XdsEvent
 #: Pushed every tick.
 _FAST_LANE = "rtds"
 #: Of what the server tells as it happens.
-KINDS: tuple[EventKind, ...] = ("connect", "disconnect", "nack", "refused")
+KINDS: tuple[EventKind, ...] = ("connect", "disconnect", "nack", "refused", "denied", "limited", "certificate")
+
+
+_JOURNAL_KINDS = {"refused": "platform", "certificate": "security"}
+_REFUSALS = frozenset({"denied", "limited"})
+
+
+class Throttle:
+    """One line per key and ``window`` seconds, of at most ``most`` keys: whoever is refused tries again at once."""
+
+    def __init__(self, window: float = 60.0, most: int = 100) -> None:
+        self._window = window
+        self._most = most
+        self._since: dict[tuple[str, ...], tuple[float, int]] = {}
+
+    def take(self, key: tuple[str, ...], now: float) -> int | None:
+        """How many were swallowed since the last line of this key; None for one that is swallowed itself."""
+        since, swallowed = self._since.get(key, (-math.inf, 0))
+        if now - since < self._window:
+            self._since[key] = (since, swallowed + 1)
+            return None
+        if key not in self._since and len(self._since) >= self._most:
+            self._since = {each: entry for each, entry in self._since.items() if now - entry[0] < self._window}
+            if len(self._since) >= self._most:
+                return None
+        self._since[key] = (now, 0)
+        return swallowed
 
 
 class XdsWatch:
@@ -28,10 +56,17 @@ class XdsWatch:
         self.decisions: Counter[str] = Counter()
         self._metrics = metrics
         self._told: Counter[str] = Counter()
+        self._refusals = Throttle()
 
     def on_xds(self, event: XdsEvent) -> None:
         """Called by the server, in its event loop, for :data:`KINDS`."""
-        self._say("platform" if event.kind == "refused" else event.kind, event)
+        if event.kind in _REFUSALS:
+            before = self._refusals.take((event.kind, event.version, event.node_id), event.time)
+            if before is not None:
+                more = f" (and {before} more since the last such line)" if before else ""
+                self._say("security", replace(event, message=event.message + more))
+            return
+        self._say(_JOURNAL_KINDS.get(event.kind, event.kind), event)
 
     def on_journal(self, record: Mapping[str, Any]) -> None:
         """Called by the journal for each decision and event."""
@@ -60,4 +95,4 @@ class XdsWatch:
         if self.journal is None:
             return
         message = event.message or f"{event.node_id} {kind}ed"
-        self.journal.event(kind, event.node_id, message, type=event.type, version=event.version)
+        self.journal.event(kind, event.node_id or "xds", message, type=event.type, version=event.version)

@@ -38,6 +38,7 @@ class XdsCollector(Collector):
         yield _counter("meshctl_xds_pushes_total", sorted(board.pushes.items()))
         yield _counter("meshctl_xds_nacks_total", _by_type(board.nacks))
         yield _counter("meshctl_xds_heartbeats_total", [((), board.heartbeats)])
+        yield _counter("meshctl_xds_refusals_total", _by_type(board.refused))
         yield _gauge("meshctl_xds_streams_behind", _by_type(board.behind()))
         yield _histogram("meshctl_xds_push_duration_seconds", board.push_seconds)
         yield _histogram("meshctl_proxy_convergence_duration_seconds", board.convergence_seconds)

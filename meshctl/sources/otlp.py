@@ -14,6 +14,8 @@ from typing import Any, Literal
 import grpc
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as collector
 
+from xds.server.admission import inflated
+
 EXPORT = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
 _DELTA = 1  # AGGREGATION_TEMPORALITY_DELTA
 _NANO = 1e-9
@@ -53,26 +55,37 @@ class OtlpReceiver:
     """Serves ``MetricsService/Export`` on somebody else's gRPC server.
 
     ``sink`` is called for each resource; it returns False to refuse a sender that it does not know, which
-    is reported to the sender as a partial success with the number of points rejected.
+    is reported to the sender as a partial success with the number of points rejected. So does ``speaks_for``, where
+    the peer of a call may not speak for the resource. No request is larger than ``max_bytes`` when inflated.
     """
 
-    def __init__(self, sink: Callable[[Export], bool]) -> None:
+    def __init__(
+        self,
+        sink: Callable[[Export], bool],
+        speaks_for: Callable[[Any, Export], bool] = lambda _context, _export: True,
+        max_bytes: int = 16 * 1024 * 1024,
+    ) -> None:
         self._sink = sink
+        self._speaks_for = speaks_for
+        self._max_bytes = max_bytes
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         """The handler to register beside ADS."""
         method = grpc.unary_unary_rpc_method_handler(
             self._export,
-            request_deserializer=collector.ExportMetricsServiceRequest.FromString,
             response_serializer=collector.ExportMetricsServiceResponse.SerializeToString,
         )
         service, _, name = EXPORT[1:].partition("/")
         return grpc.method_handlers_generic_handler(service, {name: method})
 
-    async def _export(self, request: Any, _context: Any) -> Any:
+    async def _export(self, data: bytes, context: Any) -> Any:
+        try:
+            request = collector.ExportMetricsServiceRequest.FromString(inflated(data, self._max_bytes))
+        except Exception as error:  # upb's own, which lives behind protobuf's door, and those of inflating
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no metrics of OTLP: {error}")
         response = collector.ExportMetricsServiceResponse()
         for export in decode(request):
-            if not self._sink(export):
+            if not (self._speaks_for(context, export) and self._sink(export)):
                 response.partial_success.rejected_data_points += len(export.points)
                 response.partial_success.error_message = (
                     f"unknown sender: service.name={export.service!r} service.instance.id={export.instance!r}"

@@ -157,6 +157,6 @@ def options(limits: Limits, *, secure: bool) -> list[tuple[str, Any]]:
         ("grpc.max_metadata_size", limits.metadata_bytes),
         ("grpc.absolute_max_metadata_size", limits.metadata_bytes),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", round(limits.ping_seconds * 1e3)),
+        ("grpc.http2.min_ping_interval_without_data_ms", round(limits.ping_interval_seconds * 1e3)),
         ("grpc.http2.max_ping_strikes", limits.ping_strikes),
     ]

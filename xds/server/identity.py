@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from xds.errors import AccessDenied, TlsError
@@ -149,6 +149,11 @@ class Policy:
         self._groups = frozenset(groups)
         self._grants: dict[frozenset[str] | None, Grant] = {}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What was granted stays: it is made again where the policy goes."""
+        open_secrets = self._plain is None
+        return _policy, (self.rules, self._trust_domain, self._groups, open_secrets)
+
     def admit(self, peer: Peer, node_id: str, group: str) -> Grant:
         """What ``peer`` may have as this node of this group, or AccessDenied.
 
@@ -193,6 +198,10 @@ class Policy:
     def _grant(self, secrets: frozenset[str] | None) -> Grant:
         """Equal grants are one object, so that streams share what was restricted."""
         return self._grants.setdefault(secrets, Grant(secrets))
+
+
+def _policy(rules: tuple[Rule, ...], trust_domain: str, groups: frozenset[str], open_secrets: bool) -> Policy:
+    return Policy(rules, trust_domain=trust_domain, groups=groups, open_secrets=open_secrets)
 
 
 def _is_group(group: str, node_id: str) -> bool:

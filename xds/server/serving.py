@@ -81,6 +81,7 @@ class XdsServer:
         self._settings = settings or Settings()
         self._tls = tls
         self.gate = Gate(self._settings.limits, policy or Policy(open_secrets=True), self._refused, clock)
+        self.status.refused = self.gate.admission.refused
         self._loads = LoadReporting(on_load, gate=self.gate, now=clock, settings=self._settings)
         self.client_status = ClientStatus(self.status, gate=self.gate, now=clock, settings=self._settings)
         self._slots = Slots(

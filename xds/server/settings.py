@@ -81,7 +81,7 @@ class Limits:
     metadata_bytes: int = 16 * 1024
     """Largest headers of a call."""
 
-    ping_seconds: float = 1.0
+    ping_interval_seconds: float = 1.0
     """HTTP/2 pings more often than this are strikes; data in between forgives them."""
 
     ping_strikes: int = 10

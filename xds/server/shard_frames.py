@@ -91,3 +91,14 @@ def start_of(frame: Frame) -> Start:
     """The inverse of :func:`start_message`, for the process that was started."""
     start: Start = pickle.loads(frame.body)  # noqa: S301 - from the process that started this one
     return start
+
+
+def policy_frame(policy: Policy) -> tuple[dict[str, Any], list[bytes]]:
+    """A policy that takes the place of the one in :class:`Start`, pickled for the same reason."""
+    return {"op": "policy"}, [pickle.dumps(policy)]
+
+
+def policy_of(frame: Frame) -> Policy:
+    """The policy of a frame of :func:`policy_frame`."""
+    policy: Policy = pickle.loads(frame.body)  # noqa: S301 - from the process that started this one
+    return policy

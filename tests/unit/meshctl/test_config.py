@@ -157,7 +157,7 @@ def test_sections(write: Write, more: str, field: str, expected: str) -> None:
 
 
 def test_remote_addresses_with_permission(write: Write) -> None:
-    mesh = load(write(GOOD + "  allow_remote: true\n  xds: {address: 0.0.0.0}\n"), environ={})
+    mesh = load(write(GOOD + "  allow_remote: true\n  xds: {address: 0.0.0.0, plaintext: true}\n"), environ={})
     assert mesh.controller.xds.address == "0.0.0.0"
 
 

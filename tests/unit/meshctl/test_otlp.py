@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+
+import grpc
+import pytest
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as collector
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as metrics
 
@@ -46,12 +50,44 @@ async def test_known_senders_are_accepted_without_a_word() -> None:
         return True
 
     receiver = OtlpReceiver(accept)
-    response = await receiver._export(request(), None)
+    response = await receiver._export(request().SerializeToString(), None)
     assert len(seen) == 1
     assert response.partial_success.rejected_data_points == 0
 
 
 async def test_unknown_senders_learn_how_much_was_refused() -> None:
-    response = await OtlpReceiver(lambda _: False)._export(request("stranger", "x-1"), None)
+    response = await OtlpReceiver(lambda _: False)._export(request("stranger", "x-1").SerializeToString(), None)
     assert response.partial_success.rejected_data_points == 3
     assert "stranger" in response.partial_success.error_message
+
+
+async def test_compressed_exports_are_taken_and_bombs_are_not() -> None:
+    """Collectors compress; the server leaves it to the receiver, so that nothing is inflated without a bound."""
+    plain = request().SerializeToString()
+    response = await OtlpReceiver(lambda _: False)._export(gzip.compress(plain), None)
+    assert response.partial_success.rejected_data_points == 3
+    context = Aborted()
+    with pytest.raises(ConnectionAbortedError):
+        await OtlpReceiver(lambda _: True, max_bytes=1000)._export(gzip.compress(plain + b"\0" * 5000), context)
+    with pytest.raises(ConnectionAbortedError):
+        await OtlpReceiver(lambda _: True)._export(b"\xff\xff", context)
+    assert context.codes == [grpc.StatusCode.INVALID_ARGUMENT] * 2
+
+
+async def test_who_may_not_speak_for_a_sender_is_not_heard() -> None:
+    seen: list[Export] = []
+    response = await OtlpReceiver(lambda export: not seen.append(export), lambda *_: False)._export(
+        request().SerializeToString(), None
+    )
+    assert (seen, response.partial_success.rejected_data_points) == ([], 3)
+
+
+class Aborted:
+    """A call that can be aborted."""
+
+    def __init__(self) -> None:
+        self.codes: list[grpc.StatusCode] = []
+
+    async def abort(self, code: grpc.StatusCode, details: str) -> None:
+        self.codes.append(code)
+        raise ConnectionAbortedError(details)
