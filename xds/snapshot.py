@@ -20,7 +20,7 @@ from betterproto2 import Message
 
 from xds import codec
 from xds.errors import SnapshotError
-from xds.types import CLUSTER, ENDPOINT, LISTENER, ORDER, ROUTE, SCOPED_ROUTE, VIRTUAL_HOST, short_name
+from xds.types import CLUSTER, ENDPOINT, LISTENER, ORDER, ROUTE, RUNTIME, SCOPED_ROUTE, VIRTUAL_HOST, short_name
 
 VERSION_LENGTH = 16
 
@@ -285,6 +285,29 @@ def snapshot(*sets: ResourceSet) -> Snapshot:
             raise SnapshotError(f"two sets of type {one.type_url} in one snapshot; merge them into one")
         by_type[one.type_url] = one
     return Snapshot(MappingProxyType(by_type))
+
+
+def snapshot_of(resources: Iterable[Resource | Message]) -> Snapshot:
+    """All that a node should have, whatever the types, in any order; messages of envoy-data-plane are encoded.
+
+    A type of which there is none is loaded and empty: what the node has of it is taken away. SnapshotError if two
+    resources of one type share a name.
+    """
+    by_type: dict[str, list[Resource]] = {url: [] for url in ORDER if url != RUNTIME}
+    for one in resources:
+        made = one if isinstance(one, Resource) else _named(one)
+        by_type.setdefault(made.type_url, []).append(made)
+    return snapshot(*(resource_set(url, ones) for url, ones in by_type.items()))
+
+
+def _named(message: Message) -> Resource:
+    """``message`` under the name that it gives itself."""
+    name: object = getattr(message, "cluster_name", "") or getattr(message, "name", "")
+    if not isinstance(name, str) or not name:
+        raise SnapshotError(
+            f"a {type(message).__name__} has no name; give it one, or make it by resource(name, message)"
+        )
+    return resource(name, message)
 
 
 def versions_of(resources: Iterable[Resource]) -> dict[str, str]:

@@ -5,22 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.support.envoys import HOST
-from xds.server import XdsServer
+from xds.server import Settings, XdsServer
 from xds.status import XdsEvent
 
 NODE = "catalog-0"
 
 
 class Mesh:
-    """A server and what it heard; it can be stopped and started again on the same port."""
+    """A server and what it heard; it can be stopped and started again on the same port.
 
-    def __init__(self) -> None:
+    It does not wait for quiet: what was published is what should be there.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
         self.events: list[XdsEvent] = []
-        self.server = XdsServer(on_event=self.events.append)
+        self._settings = settings or Settings(debounce_seconds=0)
+        self.server = self._made()
         self.port = 0
 
+    def _made(self) -> XdsServer:
+        return XdsServer(on_event=self.events.append, settings=self._settings)
+
     async def start(self) -> None:
-        self.server = XdsServer(on_event=self.events.append)
+        self.server = self._made()
         self.port = await self.server.start(HOST, self.port)
 
     async def stop(self) -> None:

@@ -5,13 +5,14 @@
 operator may want to change. :mod:`~xds.server.sharding` is the same server in several processes.
 """
 
+from xds.server.listening import listening
 from xds.server.serving import XdsServer
 from xds.server.settings import Settings
 from xds.server.shard_status import ShardedStatus
 from xds.server.sharding import ShardedServer
 from xds.status import StatusBoard
 
-__all__ = ["Board", "Settings", "ShardedServer", "XdsServer"]
+__all__ = ["Board", "Settings", "ShardedServer", "XdsServer", "listening"]
 
 #: What tells the status of either server.
 Board = StatusBoard | ShardedStatus

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType, ClusterEdsClusterConfig
+from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
 from envoy_data_plane.envoy.config.route.v3 import (
     Route,
@@ -19,7 +20,7 @@ from envoy_data_plane.google.protobuf import Any as AnyMessage
 
 from tests.unit.xds.link import make
 from xds.errors import SnapshotError
-from xds.snapshot import ResourceSet, Snapshot, check, resource, resource_set, snapshot
+from xds.snapshot import ResourceSet, Snapshot, check, resource, resource_set, snapshot, snapshot_of
 from xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 
 
@@ -142,3 +143,21 @@ def test_what_changed_between_two_sets_is_computed_once() -> None:
     assert after.changed_since(before) == {"b", "d"}
     assert after.changed_since(before) is after.changed_since(before)
     assert after.changed_since(after) == frozenset()
+
+
+def test_a_snapshot_of_resources_of_any_types_in_any_order() -> None:
+    made = snapshot_of([make.route("r", "a"), Cluster(name="a"), ClusterLoadAssignment(cluster_name="b")])
+    assert {url: set(one.resources) for url, one in made.sets.items() if one.resources} == {
+        ROUTE: {"r"},
+        CLUSTER: {"a"},
+        ENDPOINT: {"b"},
+    }
+    assert made.find(CLUSTER, "a") == resource("a", Cluster(name="a"))
+    assert snapshot_of([]).sets[LISTENER].resources == {}, "loaded and empty: what was there before goes"
+
+
+def test_a_snapshot_of_resources_wants_names_and_each_only_once() -> None:
+    with pytest.raises(SnapshotError, match="a Cluster has no name; give it one"):
+        snapshot_of([Cluster()])
+    with pytest.raises(SnapshotError, match="two cds resources are named 'a'"):
+        snapshot_of([Cluster(name="a"), make.cluster("a")])
