@@ -13,26 +13,28 @@ from collections.abc import Mapping
 from meshctl.sources.windows import NodeWindow
 from xds.loads import ClusterLoad, LoadReport
 
+#: A sidecar that was silent for so many of its flushes sends no OTLP any longer.
+_SILENCE = 3
 
 class Loads:
     """Load reports between two calls of :meth:`take`. Times are seconds on this process's clock."""
 
     def __init__(self) -> None:
         self._nodes: dict[str, NodeWindow] = defaultdict(NodeWindow)
-        self._heard: dict[str, float] = {}
+        self._told_until: dict[str, float] = {}
 
-    def heard(self, node_id: str, now: float) -> None:
-        """The sidecar sent OTLP."""
-        self._heard[node_id] = now
+    def told(self, node_id: str, now: float, flush: float) -> None:
+        """The sidecar sent OTLP about the last ``flush`` seconds: the next will tell of the time until it comes."""
+        self._told_until[node_id] = now + _SILENCE * flush
 
     def know(self, node_ids: Mapping[str, str]) -> None:
         """Forget sidecars that are no more."""
-        self._heard = {node_id: at for node_id, at in self._heard.items() if node_id in node_ids}
+        self._told_until = {node_id: at for node_id, at in self._told_until.items() if node_id in node_ids}
 
     def add(self, report: LoadReport) -> bool:
-        """Count a report; False if OTLP told of some of the time that it covers."""
+        """Count a report; False if OTLP told, or will tell, of some of the time that it covers."""
         interval = max(load.interval for load in report.clusters)
-        if self._heard.get(report.node_id, float("-inf")) > report.time - interval:
+        if self._told_until.get(report.node_id, float("-inf")) > report.time - interval:
             return False
         _fold(self._nodes[report.node_id], report, interval)
         return True

@@ -56,7 +56,7 @@ class Traffic:
     def accept(self, export: Export) -> bool:
         """Count one export; False if its sender is unknown."""
         if self._groups.get(export.instance) == export.service and _is_envoy(export):
-            self._loads.heard(export.instance, self._clock())
+            self._loads.told(export.instance, self._clock(), _flush(export))
             self._accept_sidecar(self._nodes[export.instance], export)
         elif export.service in self._services:
             self._accept_application(export)
@@ -131,6 +131,11 @@ def _summed(found: Mapping[_Source, list[float]]) -> dict[str, float]:
     for (name, _, _), rates in found.items():
         result[name] += sum(rates) / len(rates)
     return dict(result)
+
+
+def _flush(export: Export) -> float:
+    """Seconds between two exports, as far as this one tells."""
+    return max((point.end - point.start for point in export.points if point.kind == "delta"), default=0.0)
 
 
 def _is_envoy(export: Export) -> bool:
