@@ -1,6 +1,7 @@
 """Encoded resources without what is secret in them, for people who may see configuration but no keys.
 
-What is secret says :mod:`xds.sensitive`: what Envoy replaces in its own ``/config_dump``, and more.
+What is secret is said by :mod:`xds.sensitive`, as where a resource is shown as JSON; here it stays a resource that
+tools can decode.
 """
 
 from __future__ import annotations
@@ -16,24 +17,29 @@ from xds._encoder import encode
 from xds._json import known_type, parse, type_url_of
 from xds.errors import CodecError
 from xds.sensitive import HEADER, HEADER_VALUES, REDACTED, fields, holds_text, telling
-from xds.sensitive_signs import may_hold
 from xds.snapshot import Resource
-from xds.types import PREFIX
+from xds.types import PREFIX, RUNTIME
 
 _ANY = PREFIX + "google.protobuf.Any"
-
 _STRUCT = PREFIX + "google.protobuf.Struct"
+
+#: Numbers and fractions under names that are no secret: not worth a look.
+_HARMLESS = frozenset({RUNTIME})
 
 
 class Redactor:
-    """Redacts each resource once, for as long as it exists."""
+    """Redacts each resource once, for as long as it exists. That costs about a millisecond."""
 
     def __init__(self) -> None:
         self._bodies: WeakKeyDictionary[Resource, bytes | None] = WeakKeyDictionary()
 
+    def knows(self, resource: Resource) -> bool:
+        """Whether the answer is at hand."""
+        return resource.type_url in _HARMLESS or resource in self._bodies
+
     def __call__(self, resource: Resource) -> bytes | None:
         """The body without its secrets; None if it cannot be told what of it is secret."""
-        if not may_hold(resource.type_url, resource.body):
+        if resource.type_url in _HARMLESS:
             return resource.body
         if resource not in self._bodies:
             self._bodies[resource] = redacted(resource.type_url, resource.body)
@@ -60,30 +66,46 @@ def _redact(message: Any) -> bool:
     url = type_url_of(type(message))
     if url == _ANY:
         return _redact_any(message)
-    secret, found = fields(url), False
-    if url == HEADER and telling(message.key):
-        secret = secret | HEADER_VALUES
+    if url == _STRUCT:
+        return _redact_map(message.fields)
+    secret = fields(url) | (HEADER_VALUES if url == HEADER and telling(message.key) else frozenset())
+    found = False
     for field in dataclasses.fields(message):
         value = getattr(message, field.name)
-        if field.name in secret:
-            if value:
-                setattr(message, field.name, _instead(value))
-                found = True
-            continue
-        if isinstance(value, dict):
-            found = _redact_entries(value, every=url == _STRUCT) or found
-        for one in _inside(value):
-            found = _redact(one) or found
+        if field.name in secret and value:
+            setattr(message, field.name, _instead(value))
+            found = True
+        else:
+            found = _redact_inside(value) or found
     return found
 
 
-def _redact_entries(entries: dict[Any, Any], *, every: bool) -> bool:
-    """Text under a telling name; ``every`` value of a struct."""
-    telltale = [key for key in entries if isinstance(key, str) and telling(key)]
-    found = [key for key in telltale if isinstance(entries[key], str | bytes) or (every and holds_text(entries[key]))]
-    for key in found:
-        entries[key] = _instead(entries[key])
-    return bool(found)
+def _redact_inside(value: Any) -> bool:
+    if isinstance(value, Message):
+        return _redact(value)
+    if isinstance(value, dict):
+        return _redact_map(value)
+    found = False
+    for one in value if isinstance(value, list) else ():
+        found = _redact_inside(one) or found
+    return found
+
+
+def _redact_map(entries: dict[Any, Any]) -> bool:
+    """Of a map and of a struct the names of the entries tell."""
+    found = False
+    for name, one in entries.items():
+        if isinstance(name, str) and telling(name) and _may_be_credential(one):
+            entries[name] = _instead(one)
+            found = True
+        else:
+            found = _redact_inside(one) or found
+    return found
+
+
+def _may_be_credential(value: Any) -> bool:
+    """Text may be; of messages only a struct's value, unless it is a number or a truth value."""
+    return isinstance(value, str | bytes) or (hasattr(value, "struct_value") and holds_text(value))
 
 
 def _redact_any(message: Any) -> bool:
@@ -104,12 +126,7 @@ def _instead(value: Any) -> Any:
     if isinstance(value, list | dict):
         return type(value)()
     one = type(value)()
-    for text in ("inline_string", "string_value"):  # a DataSource, a Value
+    for text in ("inline_string", "string_value"):
         if hasattr(one, text):
             setattr(one, text, REDACTED)
     return one
-
-
-def _inside(value: Any) -> list[Any]:
-    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
-    return [one for one in values if isinstance(one, Message)]

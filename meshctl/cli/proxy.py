@@ -139,6 +139,7 @@ TYPE_COLUMNS = (
     Column("SENT", lambda row: row["sent"], wide=True),
     Column("ACKED", lambda row: row["acked"]),
     Column("AGE", lambda row: out.age(row["age"])),
+    Column("QUARANTINED", lambda row: ",".join(row["quarantined"]), wide=True),
     Column("ERROR", lambda row: row["error"], wide=True),
 )
 

@@ -85,7 +85,8 @@ def proxy(node: NodeStatus, now: float) -> dict[str, Any]:
 
 
 def type_status(status: TypeStatus, now: float) -> dict[str, Any]:
-    """One type of one node; ``behind`` is for how long (seconds) it has lacked a change, None if it lacks none."""
+    """One type of one node. ``behind`` is for how long (seconds) it has lacked a change, None if it lacks none;
+    ``quarantined`` are resources that are kept from it because it rejected them."""
     return {
         "state": status.state,
         "desired": status.desired,
@@ -93,6 +94,7 @@ def type_status(status: TypeStatus, now: float) -> dict[str, Any]:
         "acked": status.acked,
         "age": None if status.at is None else max(0.0, now - status.at),
         "behind": None if status.since is None else max(0.0, now - status.since),
+        "quarantined": list(status.quarantined),
         "error": status.error,
     }
 

@@ -28,7 +28,7 @@ from xds.server.services import Context
 from xds.server.settings import Settings
 from xds.snapshot import Resource
 from xds.status import StatusBoard
-from xds.status_codec import Contents, StatusQuery
+from xds.status_codec import StatusQuery
 
 SERVICE = "envoy.service.status.v3.ClientStatusDiscoveryService"
 
@@ -50,7 +50,7 @@ class ClientStatus:
         self._board = board
         self._calls = Calls(gate)
         self._now = now
-        self._contents: Contents = Redactor()
+        self._contents = Redactor()
         self._max_bytes = settings.client_status_max_bytes
         self._turn = asyncio.Lock()
         self.elsewhere: Callable[[bytes], Awaitable[bytes]] | None = None
@@ -111,16 +111,21 @@ class ClientStatus:
             await asyncio.sleep(0)  # streams are served between any two nodes
             if not query.matches(node.id):
                 continue
-            parts.append(self._config(node, streams, query))
+            parts.append(await self._config(node, streams, query))
             left -= len(parts[-1])
             if left < 0:
                 raise LimitExceeded("status_size", self._too_large(len(parts)))
         return b"".join(parts)
 
-    def _config(self, node: Node, streams: Sequence[Stream], query: StatusQuery) -> bytes:
+    async def _config(self, node: Node, streams: Sequence[Stream], query: StatusQuery) -> bytes:
         states = merged(state for stream in streams for state in complete(stream, self._now()))
-        contents = self._contents if query.contents else _nothing
-        return status_codec.client_config(node, states, contents, self._updated)
+        if not query.contents:
+            return status_codec.client_config(node, states, _nothing, self._updated)
+        for state in states:
+            if state.resource is not None and not self._contents.knows(state.resource):
+                self._contents(state.resource)
+                await asyncio.sleep(0)  # a snapshot that was never looked at takes a second
+        return status_codec.client_config(node, states, self._contents, self._updated)
 
     def _updated(self, state: ResourceState) -> float | None:
         """When the resource last changed; of one that is not there, when that was last said."""

@@ -11,7 +11,7 @@ NOW = 1_795_600_800.0
 
 def _type(state: str, age: float | None, error: str | None = None) -> Json:
     versions = dict.fromkeys(("desired", "sent", "acked"), "3f2a9c01d45be677")
-    return {"state": state, **versions, "age": age, "behind": None, "error": error}
+    return {"state": state, **versions, "age": age, "behind": None, "quarantined": [], "error": error}
 
 
 def _types(rtds: Json, age: float = 132.0) -> Json:
@@ -24,12 +24,13 @@ def _proxy(node: str, group: str, connected: bool, since: float, types: Json) ->
 
 
 BEHIND = {**_type("STALE", 7.0), "desired": "88d0c2e6a91b4f35", "sent": "88d0c2e6a91b4f35", "behind": 12.0}
+REJECTED = {**_type("NACKED", 9.0, "cart: no such thing"), "quarantined": ["cart"]}
 NACK = _type("NACKED", 12.4, "layer limits: value is no number")
 
 PROXIES = [
     _proxy("catalog-1", "catalog", True, NOW - 3725, _types(_type("SYNCED", 4.2))),
     _proxy("catalog-2", "catalog", True, NOW - 95, _types(BEHIND)),
-    _proxy("recommendation-1", "recommendation", True, NOW - 200_000, _types(NACK)),
+    _proxy("recommendation-1", "recommendation", True, NOW - 200_000, {**_types(NACK), "cds": REJECTED}),
     _proxy("frontend-1", "frontend", False, NOW - 8, {}),
     _proxy("ingress-0", "ingress", True, NOW - 2, _types(_type("NOT-SENT", None))),
 ]
@@ -220,6 +221,7 @@ DOCUMENTS: dict[str, Json] = {
     "/v1/status": STATUS,
     "/v1/proxies": {"proxies": PROXIES},
     "/v1/proxies/catalog-2": PROXIES[1],
+    "/v1/proxies/recommendation-1": PROXIES[2],
     "/v1/proxies/catalog-1/config/runtime": RUNTIME,
     "/v1/proxies/catalog-1/config/cluster": CLUSTERS,
     "/v1/services": {"services": SERVICES, "time": NOW},

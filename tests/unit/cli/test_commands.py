@@ -25,7 +25,7 @@ TABLES = {
     "forecast-show-wide": "forecast show -o wide",
     "proxy-config-cluster": "proxy config cluster catalog-1",
     "proxy-describe": "proxy describe catalog-2",
-    "proxy-describe-wide": "proxy describe catalog-2 -o wide",
+    "proxy-describe-wide": "proxy describe recommendation-1 -o wide",
     "proxy-config-runtime": "proxy config runtime catalog-1",
     "proxy-list": "proxy list",
     "proxy-list-name": "proxy list -o name",

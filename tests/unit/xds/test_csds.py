@@ -13,7 +13,14 @@ import pytest
 import pytest_asyncio
 from envoy_data_plane.envoy.admin.v3 import ClientResourceStatus
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
-from envoy_data_plane.envoy.config.core.v3 import DataSource, TransportSocket
+from envoy_data_plane.envoy.config.core.v3 import (
+    DataSource,
+    HeaderValue,
+    HeaderValueOption,
+    Metadata,
+    TransportSocket,
+)
+from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CommonTlsContext,
     GenericSecret,
@@ -30,10 +37,11 @@ from envoy_data_plane.envoy.service.status.v3 import (
 )
 from envoy_data_plane.envoy.type.matcher.v3 import NodeMatcher, RegexMatcher, StringMatcher, StructMatcher
 from envoy_data_plane.google.protobuf import Any as AnyMessage
+from envoy_data_plane.google.protobuf import Struct, Value
 
 from tests.unit.xds.link import make
 from xds import _wire_pb2 as wire
-from xds import redaction
+from xds import codec, redaction
 from xds.model import RuntimeLayer
 from xds.protocol.events import TTL_FEATURE
 from xds.server import Settings, XdsServer
@@ -337,6 +345,30 @@ def test_a_secret_is_known_by_its_name_only(secret: Secret) -> None:
     assert Secret.parse(shown).name == "s"
 
 
+def test_headers_and_structs_tell_by_their_names() -> None:
+    def header(key: str) -> HeaderValueOption:
+        return HeaderValueOption(header=HeaderValue(key=key, value="hidden"))
+
+    metadata = Struct(
+        fields={
+            "password": Value(string_value="hidden"),
+            "max_tokens": Value(number_value=7),
+            "deep": Value(struct_value=Struct(fields={"api-key": Value(string_value="hidden")})),
+        }
+    )
+    route = RouteConfiguration(
+        name="r",
+        request_headers_to_add=[header("authorization"), header("x-shown")],
+        metadata=Metadata(filter_metadata={"acme": metadata}),
+    )
+    shown = redaction.Redactor()(resource("r", route))
+    assert shown is not None
+    assert shown.count(b"hidden") == 1
+    found = RouteConfiguration.parse(shown)
+    assert [one.header and one.header.value for one in found.request_headers_to_add] == ["[redacted]", "hidden"]
+    assert codec.to_json(ROUTE, shown) == codec.to_json(ROUTE, bytes(route)), "as where it is shown as JSON"
+
+
 def test_what_cannot_be_read_is_left_out_if_it_may_hide_something() -> None:
     unknown = AnyMessage(type_url="type.googleapis.com/acme.transport_sockets.Tls", value=b"hidden")
     cluster = Cluster(name="a", transport_socket=TransportSocket(name="tls", typed_config=unknown))
@@ -348,5 +380,5 @@ def test_what_cannot_be_read_is_left_out_if_it_may_hide_something() -> None:
 def test_what_holds_no_secret_is_shown_as_it_is() -> None:
     tls = UpstreamTlsContext(sni="shop")
     cluster = Cluster(name="a", transport_socket=TransportSocket(name="tls", typed_config=AnyMessage.pack(tls)))
-    for one in (resource("a", cluster), make.cluster("b")):
+    for one in (resource("a", cluster), resource("b", Cluster(name="b"))):
         assert redaction.Redactor()(one) is one.body
