@@ -88,15 +88,11 @@ class Connection:
     ended: bool = False
     holds: bool = False
     slow: bool = False
-    cut: bool = False
-    task: asyncio.Task[None] | None = None
 
     def end(self) -> None:
-        """A response that the client is slow to take is not waited for."""
+        """gRPC has no way to end a stream while a response is on its way; it ends as soon as that is read or lost."""
         self.ended = True
         self.bell.ring()
-        if self.task is not None and self in self.slots.writing and not self.cut:
-            self.cut = self.task.cancel()
 
     def fail(self, failure: RemoteError) -> None:
         """End the stream, and let the client know why."""
@@ -105,14 +101,10 @@ class Connection:
 
     async def run(self, context: Context) -> None:
         """Serve until either side ends the stream."""
-        self.task = asyncio.current_task()
         timers = self._deadlines(asyncio.get_running_loop())
         reader = asyncio.create_task(self._read(context))
         try:
             await self._write(context)
-        except asyncio.CancelledError:
-            if not self.cut or self.task is None or self.task.uncancel():
-                raise
         finally:
             self.slots.drop(self)
             reader.cancel()

@@ -39,7 +39,7 @@ from xds.server.lrs import LoadReporting
 from xds.server.releases import Releases
 from xds.server.services import METHODS, Behavior, Context, Method, StreamHandler
 from xds.server.settings import Settings
-from xds.server.slots import Slots, unread
+from xds.server.slots import Slots, Unread
 from xds.server.tls import Rotation, TlsChange, TlsFiles
 from xds.snapshot import Snapshot
 from xds.status import EVENT_KINDS, EventKind, StatusBoard, XdsEvent
@@ -144,6 +144,8 @@ class XdsServer:
     def publish(self, snapshots: Mapping[str, Snapshot], groups: Mapping[str, str] | None = None) -> None:
         """Replace what every node should have. A node that is not in ``snapshots`` is unknown: silence.
 
+        for connection in list(self._connections):  # they were in the middle of a write
+            self._closed(connection)
         What follows soon after another publication waits a moment (``Settings.debounce_seconds``). ``groups``, by node
         id, say who has a canary or a pre-flight in common; a node that is not in it belongs to its ``node.cluster``.
         """
@@ -234,7 +236,7 @@ class XdsServer:
                 claimed = visit.claimed
         except LimitExceeded as refusal:
             failure = refusal
-        if isinstance(failure, AccessDenied | LimitExceeded):
+        if isinstance(failure, AccessDenied | LimitExceeded) and not isinstance(failure, Unread):
             self.gate.refuse(failure, peer, claimed)
         if failure is not None:
             await context.abort(*status_of(failure))
@@ -247,7 +249,6 @@ class XdsServer:
         try:
             await connection.run(context)
         finally:
-            self._connections.discard(connection)
             self._closed(connection)
         return connection.failure
 
@@ -262,10 +263,13 @@ class XdsServer:
             self._end_unread()
 
     def _end_unread(self) -> None:
-        """Whoever does not read loses its stream."""
+        """Whoever does not read counts as gone. If it reads again after all, it is told to open another stream."""
         for writer in self._slots.look(asyncio.get_running_loop().time()):
-            if isinstance(writer, Connection):
-                writer.fail(unread(self._settings.write_deadline_seconds))
+            if isinstance(writer, Connection) and writer in self._connections:
+                failure = Unread(self._settings.write_deadline_seconds)
+                writer.fail(failure)
+                self.gate.refuse(failure, writer.visit.peer, writer.visit.claimed)
+                self._closed(writer)
 
     # What releases ask and tell (releases.Host)
 
@@ -340,6 +344,9 @@ class XdsServer:
             self.status.closed(connection.machine, node)
             self._tell("disconnect", node.id, message=str(connection.failure or ""))
 
+        if connection not in self._connections:
+            return
+        self._connections.discard(connection)
     def _refused(self, refusal: Refusal, peer: Peer, node_id: str) -> None:
         kind: EventKind = "denied" if isinstance(refusal, AccessDenied) else "limited"
         self._tell(kind, node_id, version=refusal.reason, message=f"{peer.key}: {refusal}")
@@ -381,6 +388,8 @@ class XdsServer:
 def _bind(server: grpc.aio.Server, host: str, port: int, tls: Rotation | None) -> int:
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
+            # An unanswered ping ends a connection after this, by default a minute, whatever keepalive's own timeout is.
+            ("grpc.http2.ping_timeout_ms", round(self._settings.keepalive_timeout_seconds * 1e3)),
         bound = server.add_secure_port(address, tls.credentials()) if tls else server.add_insecure_port(address)
     except RuntimeError as error:
         raise PortInUse(host, port) from error

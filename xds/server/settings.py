@@ -118,7 +118,7 @@ class Settings:
     """A client that has not taken a response after so long no longer counts among `concurrent_pushes`."""
 
     write_deadline_seconds: float = 60.0
-    """A client that has not taken a response after so long loses its stream."""
+    """A client that has not taken a response after so long counts as gone; if it reads again, its stream is ended."""
 
     client_status: bool = True
     """Serve CSDS: what every client has and said about it."""

@@ -5,7 +5,7 @@ sends in the end is what is newest then. Requests of all streams are handled bet
 
 A client that does not read keeps its writer waiting. It loses its slot after ``patience`` seconds and goes on without
 one, until it has read a response in less than that; so it delays nobody, and costs the memory of one response. After
-``deadline`` seconds its stream is ended. https://grpc.io/docs/guides/flow-control/
+``deadline`` seconds it counts as gone. https://grpc.io/docs/guides/flow-control/
 """
 
 from __future__ import annotations
@@ -89,6 +89,8 @@ class Slots:
         return sum(1 for turn in self._waiting if not turn.done())
 
 
-def unread(deadline: float) -> LimitExceeded:
-    """A client has not taken a response in time."""
-    return LimitExceeded("unread", f"a response was not read within {deadline:g} s; read faster, or reconnect")
+class Unread(LimitExceeded):
+    """A client has not taken a response in time. It was reported when that was found."""
+
+    def __init__(self, deadline: float) -> None:
+        super().__init__("unread", f"a response was not read within {deadline:g} s; open another stream, read faster")
