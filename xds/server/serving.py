@@ -138,14 +138,14 @@ class XdsServer:
         if self._server is not None:
             server, self._server = self._server, None
             await server.stop(grace)
+        for connection in list(self._connections):  # they were in the middle of a write
+            self._closed(connection)
 
     # Content
 
     def publish(self, snapshots: Mapping[str, Snapshot], groups: Mapping[str, str] | None = None) -> None:
         """Replace what every node should have. A node that is not in ``snapshots`` is unknown: silence.
 
-        for connection in list(self._connections):  # they were in the middle of a write
-            self._closed(connection)
         What follows soon after another publication waits a moment (``Settings.debounce_seconds``). ``groups``, by node
         id, say who has a canary or a pre-flight in common; a node that is not in it belongs to its ``node.cluster``.
         """
@@ -338,15 +338,15 @@ class XdsServer:
             self._releases.noted(node.id, notices)
 
     def _closed(self, connection: Connection) -> None:
+        if connection not in self._connections:
+            return
+        self._connections.discard(connection)
         self._releases.left(connection)
         node = connection.machine.node
         if node is not None:
             self.status.closed(connection.machine, node)
             self._tell("disconnect", node.id, message=str(connection.failure or ""))
 
-        if connection not in self._connections:
-            return
-        self._connections.discard(connection)
     def _refused(self, refusal: Refusal, peer: Peer, node_id: str) -> None:
         kind: EventKind = "denied" if isinstance(refusal, AccessDenied) else "limited"
         self._tell(kind, node_id, version=refusal.reason, message=f"{peer.key}: {refusal}")
@@ -382,14 +382,14 @@ class XdsServer:
             ("grpc.max_send_message_length", -1),
             ("grpc.keepalive_time_ms", round(self._settings.keepalive_seconds * 1e3)),
             ("grpc.keepalive_timeout_ms", round(self._settings.keepalive_timeout_seconds * 1e3)),
+            # An unanswered ping ends a connection after this, by default a minute, whatever keepalive's own timeout is.
+            ("grpc.http2.ping_timeout_ms", round(self._settings.keepalive_timeout_seconds * 1e3)),
         ]
 
 
 def _bind(server: grpc.aio.Server, host: str, port: int, tls: Rotation | None) -> int:
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-            # An unanswered ping ends a connection after this, by default a minute, whatever keepalive's own timeout is.
-            ("grpc.http2.ping_timeout_ms", round(self._settings.keepalive_timeout_seconds * 1e3)),
         bound = server.add_secure_port(address, tls.credentials()) if tls else server.add_insecure_port(address)
     except RuntimeError as error:
         raise PortInUse(host, port) from error
