@@ -77,7 +77,7 @@ class XdsLimits(Section):
     """Resource types that one stream may ask for."""
     connections: Annotated[int, *_COUNT] = 20_000
     """Open connections; file descriptors allow fewer where `ulimit -n` is low."""
-    streams_per_connection: Annotated[int, *integer(1, 1_000_000)] = 1_000
+    streams_per_connection: Annotated[int, *integer(1, 1_000_000)] = 256
     """Concurrent calls on one connection; more wait at the client."""
     connection_age: Annotated[float, *duration(0, 86_400)] = 600.0
     """With TLS, new streams leave a connection that is older, so that they show today's certificate; 0 never."""

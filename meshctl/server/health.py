@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 
 _INTERVAL = 0.5
-
-
-class _Servicer(Protocol):
-    async def set(self, service: str, status: Any) -> None: ...
+_SERVICE = "grpc.health.v1.Health"
+#: Who watches keeps a stream open for ever.
+_MOST_WATCHERS = 1_000
 
 
 class Health:
@@ -21,13 +20,17 @@ class Health:
 
     def __init__(self, ready: Callable[[], bool]) -> None:
         self._ready = ready
-        self._servicer: _Servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._servicer: Any = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._watchers = 0
 
     def handlers(self) -> Sequence[grpc.GenericRpcHandler[Any, Any]]:
         """The handlers to register beside ADS."""
-        registrar = _Registrar()
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, registrar)
-        return registrar.handlers
+        answer = health_pb2.HealthCheckResponse.SerializeToString
+        methods = {
+            "Check": grpc.unary_unary_rpc_method_handler(self._check, response_serializer=answer),
+            "Watch": grpc.unary_stream_rpc_method_handler(self._watch, response_serializer=answer),
+        }
+        return [grpc.method_handlers_generic_handler(_SERVICE, methods)]
 
     async def run(self) -> None:
         """Follow the checks until cancelled."""
@@ -36,15 +39,23 @@ class Health:
             await self._servicer.set("", states.SERVING if self._ready() else states.NOT_SERVING)
             await asyncio.sleep(_INTERVAL)
 
+    async def _check(self, data: bytes, context: Any) -> Any:
+        return await self._servicer.Check(await _request(data, context), context)
 
-class _Registrar:
-    """Takes what the generated code wants to register on a server; the server itself is in :mod:`xds.server`."""
+    async def _watch(self, data: bytes, context: Any) -> None:
+        request = await _request(data, context)
+        if self._watchers >= _MOST_WATCHERS:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_MOST_WATCHERS} others watch; ask by Check")
+        self._watchers += 1
+        try:
+            await self._servicer.Watch(request, context)
+        finally:
+            self._watchers -= 1
 
-    def __init__(self) -> None:
-        self.handlers: list[grpc.GenericRpcHandler[Any, Any]] = []
 
-    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler[Any, Any]]) -> None:
-        self.handlers.extend(handlers)
-
-    def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
-        """The generic handlers serve the same methods."""
+async def _request(data: bytes, context: Any) -> Any:
+    """Decoded here: what gRPC fails to decode it logs with a traceback, and anybody may send anything."""
+    try:
+        return health_pb2.HealthCheckRequest.FromString(data)
+    except Exception as error:  # upb's own, which lives behind protobuf's door
+        return await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no HealthCheckRequest: {error}")

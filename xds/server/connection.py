@@ -172,8 +172,10 @@ class Connection:
         stranger = machine.node is None
         if stranger:
             self.host.introduced(self, request)
-        notices = machine.receive(request, self.host.now())
+        try:
+            notices = machine.receive(request, self.host.now())
+        finally:
+            if stranger and machine.node is not None:  # known, even if the rest of the request is refused
+                self.host.opened(self)
         check_stream(limits, machine)
-        if stranger:
-            self.host.opened(self)
         self.host.noted(self, notices)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import resource
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -132,6 +133,21 @@ def too_late() -> LimitExceeded:
 def expired() -> CertificateEndedError:
     """A stream's certificate ended."""
     return CertificateEndedError(_EXPIRED)
+
+
+class QuietHeaders(logging.Filter):
+    """gRPC logs headers that are no UTF-8 whole, as errors: whoever reaches the port could fill a disk."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("Invalid encoding")
+
+
+_QUIET = QuietHeaders()
+
+
+def quiet() -> None:
+    """Keep strangers' bytes out of the log."""
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_QUIET)
 
 
 def connections(limits: Limits) -> int:

@@ -33,7 +33,7 @@ from xds.protocol.sotw import SotwStream
 from xds.protocol.stream import Stream
 from xds.server.connection import Connection, Decoder, Failure
 from xds.server.csds import ClientStatus
-from xds.server.gate import Gate, Refusal, options, status_of
+from xds.server.gate import Gate, Refusal, options, quiet, status_of
 from xds.server.identity import Peer, Policy, peer_of
 from xds.server.lrs import LoadReporting
 from xds.server.releases import Releases
@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 
 #: Above their defaults (1,000) gRPC's C core drops pending streams at random when everybody reconnects at once.
 _PENDING_REQUESTS = 100_000
+#: Calls of all kinds that are under way, for each stream that may be open.
+_CALLS_PER_STREAM = 2
 #: The longest and the shortest pause (seconds) between two looks at which heartbeats are due.
 _SLOWEST_LOOK, _FASTEST_LOOK = 0.25, 0.02
 
@@ -111,11 +113,15 @@ class XdsServer:
         """Listen, and return the port (a free one for port 0). PortInUse if the address is taken; TlsError if there is
         no certificate to serve. With ``reuse_port`` other processes of the same user may share the port."""
         rotation = Rotation(self._tls, self._clock, self._certificate_reporter()) if self._tls else None
-        server = grpc.aio.server(options=[*self._options(), ("grpc.so_reuseport", int(reuse_port))])
+        server = grpc.aio.server(
+            options=[*self._options(), ("grpc.so_reuseport", int(reuse_port))],
+            maximum_concurrent_rpcs=_CALLS_PER_STREAM * self._settings.limits.streams,
+        )
         own = StreamHandler({method.path: self._behavior(method) for method in METHODS})
         server.add_generic_rpc_handlers((own, *self._reporting(), *handlers))
         bound = _bind(server, host, port, rotation)
         self._stopping = False
+        quiet()
         await server.start()
         self._server = server
         self._tasks = [asyncio.create_task(self._beat(), name="xds-heartbeats")]
@@ -279,7 +285,7 @@ class XdsServer:
             self._quarantines.pop(node_id, None)
         before, self._snapshots = self._snapshots, dict(snapshots)
         self.status.expect(expected)
-        change = self.status.published(before, self._snapshots)
+        change = self.status.published(before, self._snapshots, self._releases.since)
         for connection in self._connections:
             self._supply(connection, change)
 
@@ -287,7 +293,7 @@ class XdsServer:
         before = {node_id: self._snapshots.pop(node_id) for node_id in changes.keys() & self._snapshots.keys()}
         after = {node_id: one for node_id, one in changes.items() if one is not None}
         self._snapshots.update(after)
-        change = self.status.published(before, after)
+        change = self.status.published(before, after, self._releases.since)
         for connection in self._connections:
             if (node := connection.machine.node) is not None and node.id in changes:
                 self._supply(connection, change)

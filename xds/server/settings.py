@@ -67,7 +67,7 @@ class Limits:
     connections: int = 20_000
     """Open connections, counted before the TLS handshake; one more is closed."""
 
-    streams_per_connection: int = 1_000
+    streams_per_connection: int = 256
     """Concurrent calls on one connection (HTTP/2's SETTINGS_MAX_CONCURRENT_STREAMS); more wait at the client."""
 
     connection_age_seconds: float = 600.0

@@ -218,6 +218,7 @@ async def test_a_fault_of_ours_costs_one_stream_and_says_so(
     witness, victim = Call(channel, "n-1"), Call(channel, "n-0")
     await witness.ask(CLUSTER)
     await witness.get_and_ack()
+    await until(lambda: server.status.acks["cds"] == 1)
     with monkeypatch.context() as patch:
         patch.setattr(DeltaStream, "receive", lambda *_: 1 // 0)
         await victim.ask(CLUSTER)
@@ -313,3 +314,16 @@ async def test_handlers_of_others_share_the_port(server: XdsServer) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await unknown(b"hello")
         assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_first_request_that_is_refused_ends_its_stream_and_is_told(
+    server: XdsServer, channel: grpc.aio.Channel, events: list[XdsEvent]
+) -> None:
+    """The node is known by then: it connects, and is gone again with the reason."""
+    call = Call(channel, "a-0")
+    await call.ask("")
+    with pytest.raises(grpc.aio.AioRpcError, match="type_url is ''"):
+        await call.get()
+    await until(lambda: [event.kind for event in events] == ["connect", "disconnect"])
+    assert "type_url is ''" in events[-1].message
+    assert server.status.connected() == 0
