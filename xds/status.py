@@ -107,7 +107,11 @@ class StatusBoard:
 
     def node(self, node_id: str) -> NodeStatus | None:
         """One node; None if nobody knows it."""
-        return self._node(node_id) if node_id in self._seen or node_id in self._expected else None
+        return self._node(node_id) if self.knows(node_id) else None
+
+    def knows(self, node_id: str) -> bool:
+        """Whether the node is connected, expected or was seen."""
+        return node_id in self._seen or node_id in self._expected
 
     def connected(self) -> int:
         """How many nodes have a stream."""
@@ -124,12 +128,15 @@ class StatusBoard:
 
     # For the server
 
-    def published(self, before: Mapping[str, Snapshot], after: Mapping[str, Snapshot]) -> Change:
-        """Every node that is in ``after`` should have its snapshot from now on; equal sets are the same object."""
+    def published(
+        self, before: Mapping[str, Snapshot], after: Mapping[str, Snapshot], since: float | None = None
+    ) -> Change:
+        """Every node that is in ``after`` should have its snapshot from now on; equal sets are the same object. It was
+        published at ``since`` (seconds), or now."""
         now = self._clock()
         for node_id, snapshot in after.items():
             self.times.published(snapshot, before.get(node_id), now)
-        return self.convergence.begin(now)
+        return self.convergence.begin(now if since is None else since)
 
     def owes(self, change: Change, stream: Stream, snapshot: Snapshot | None) -> None:
         """The stream is about to get this snapshot."""

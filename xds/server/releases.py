@@ -50,10 +50,13 @@ class _Publication:
 
 
 class Releases:
-    """``canaries`` are the nodes whose answers matter now."""
+    """``canaries`` are the nodes whose answers matter now. ``since`` is when what is released now was published, on the
+    host's clock; of several that were merged, the first."""
 
     def __init__(self, host: Host, settings: Settings, preflight: Preflight | None) -> None:
         self.canaries: frozenset[str] = frozenset()
+        self.since = 0.0
+        self._waiting_since: float | None = None
         self._host = host
         self._preflight = preflight
         wanted = settings.canary is not None or preflight is not None
@@ -70,6 +73,8 @@ class Releases:
         if self._preflight is not None and not snapshots.keys() <= groups.keys():
             lost = min(snapshots.keys() - groups.keys())
             raise ValueError(f"pre-flight validates groups, and node {lost!r} has none: publish(snapshots, groups)")
+        if self._waiting_since is None:
+            self._waiting_since = self._host.now()
         self._debounced.submit(_Publication(snapshots, groups))
 
     async def stop(self) -> None:
@@ -119,6 +124,7 @@ class Releases:
     # Steps
 
     def _take(self, publication: _Publication) -> None:
+        self.since, self._waiting_since = self._waiting_since or self._host.now(), None
         snapshots = self._interner.all(publication.snapshots)
         self._newest = replace(publication, snapshots=snapshots)
         if self._rollout is None:

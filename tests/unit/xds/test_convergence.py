@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import grpc.aio
 import pytest
 
 from tests.unit.xds.link import NODE, DeltaClient, Got, SotwClient, make
+from tests.unit.xds.test_csds import Client as Caller
+from tests.unit.xds.test_csds import until
 from xds.changes import ChangeTimes
 from xds.convergence import Converged
 from xds.histogram import Histogram
 from xds.model import RuntimeLayer
 from xds.protocol.leases import Lease, lease_of
+from xds.server import Settings, XdsServer
 from xds.snapshot import Snapshot
 from xds.status import StatusBoard
 from xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME
@@ -239,3 +243,22 @@ def test_a_histogram_counts_up_to_and_including_its_bounds() -> None:
         one.observe(value)
     assert list(one.cumulative()) == [(1.0, 2), (2.0, 3), (float("inf"), 4)]
     assert (one.count, one.total) == (4, 12.0)
+
+
+async def test_what_was_held_back_converges_from_its_publication() -> None:
+    converged: list[Converged] = []
+    server = XdsServer(on_converged=converged.append, settings=Settings(debounce_seconds=1.0))
+    server.publish({"n-0": make.snapshot(make.cluster("a"))})
+    port = await server.start("127.0.0.1", 0)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        client = Caller(channel, "n-0")
+        await client.accept(CLUSTER)
+        await until(lambda: server.status.acks["cds"] == 1)
+        for content in (1, 2):
+            server.publish({"n-0": make.snapshot(make.cluster("a", content))})
+        got = await client.get()
+        await client.ask(CLUSTER, nonce=got.nonce)
+        await until(lambda: converged)
+    await server.stop(0)
+    assert [one.type_url for one in converged] == [CLUSTER]
+    assert 0.9 < converged[0].seconds < 3.0
