@@ -591,6 +591,25 @@ async def test_a_bad_change_leaves_the_last_good_cluster(mesh: Mesh, start_envoy
 
 
 @BOTH
+async def test_a_restarted_envoy_gets_the_last_good_cluster(mesh: Mesh, start_envoy: Start, api_type: str) -> None:
+    mesh.server.publish({NODE: mesh_of(cluster("a"), cluster("b"))})
+    envoy = await start_envoy(api_type)
+    await until(mesh.is_synced("cds", "eds", "lds"))
+    mesh.server.publish({NODE: mesh_of(broken("a"), cluster("b"))})
+    await until(lambda: quarantined(mesh, "cds") == ("a",))
+    envoy.process.terminate()
+    await until(lambda: not mesh.states())
+    again = await start_envoy(api_type)
+
+    async def has_both() -> bool:
+        return await again.clusters() == {"xds_cluster", "a", "b"}
+
+    await until(has_both)
+    assert mesh.server.status.nacks["cds"] == 1
+    assert quarantined(mesh, "cds") == ("a",)
+
+
+@BOTH
 async def test_one_bad_listener_costs_the_others_nothing(mesh: Mesh, start_envoy: Start, api_type: str) -> None:
     bad = listener(manager("r"), "bad")
     bad.filter_chains[0].filters[0].typed_config = AnyMessage.pack(HttpConnectionManager())
