@@ -250,7 +250,7 @@ class Stream(ABC):
     def _owes_later(self) -> bool:
         """Whether something waits for an answer of the client: what is in flight, or what must come first."""
         subs = ((sub, self._current(sub)) for sub in self.subscriptions.values())
-        return any(current and (sub.additions(current) or sub.removals(current)) for sub, current in subs)
+        return any(current and (_owes(sub) or sub.additions(current) or sub.removals(current)) for sub, current in subs)
 
     def _due_addition(self, sub: Subscription, now: float) -> Response | None:
         current = self._current(sub)
@@ -373,3 +373,8 @@ class Stream(ABC):
             self.notices.append(Notice("nack", type_url, version, error, seconds))
         elif not quiet:
             self.notices.append(Notice("ack", type_url, version, "", seconds))
+
+
+def _owes(sub: Subscription) -> bool:
+    """Whether an answer is owed whatever the content is: to a name that does not exist, too."""
+    return bool(sub.forced) or sub.unanswered

@@ -10,8 +10,10 @@ import pytest
 
 from tests.unit.xds.link import NODE, DeltaClient, make
 from xds.errors import RemoteError
-from xds.protocol.events import Node
+from xds.protocol.delta import DeltaStream
+from xds.protocol.events import DeltaRequest, Node
 from xds.protocol.responses import ResponseCache
+from xds.snapshot import resource_set, snapshot
 from xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 
 
@@ -448,3 +450,18 @@ def test_content_that_goes_back_to_what_it_was_is_sent(client: DeltaClient) -> N
     client.ack(got)
     client.machine.publish(make.snapshot(make.cluster("a")))
     assert [got.versions for got in client.settle()] == [{"a": make.cluster("a").version}]
+
+
+def test_a_missing_name_that_is_asked_for_while_a_response_is_on_its_way_is_answered_after_the_ack() -> None:
+    """xds_protocol#subscribing-to-resources: of a name that does not exist the client must hear, too."""
+    stream = DeltaStream("n", ResponseCache())
+    stream.publish(snapshot(resource_set(ENDPOINT, [])))
+    stream.receive(DeltaRequest(ENDPOINT, subscribe=("one",), node=Node("catalog-0")), 0.0)
+    first = stream.poll(0.0)
+    assert first is not None
+    stream.receive(DeltaRequest(ENDPOINT, subscribe=("two",)), 0.0)
+    assert stream.poll(0.0) is None, "one response of a type at a time"
+    stream.receive(DeltaRequest(ENDPOINT, nonce=first.nonce), 0.0)
+    second = stream.poll(0.0)
+    assert second is not None
+    assert second.removed == ("two",)
