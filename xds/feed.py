@@ -33,7 +33,7 @@ def feed(before: Held, after: Held) -> Feed:
 
 
 class _Writer:
-    """Tables of one feed: types, resources, sets; the latter also number what the reader has."""
+    """Tables of one feed: types, resources, sets, snapshots; each row is written once and then called by its number."""
 
     def __init__(self, before: Held) -> None:
         self._types: dict[str, int] = {}
@@ -41,6 +41,9 @@ class _Writer:
         self._rows: list[list[Any]] = []
         self._bodies: list[bytes] = []
         self._sets: list[list[Any]] = []
+        self._references: dict[tuple[int, str], int] = {}
+        self._snapshots: dict[tuple[int, ...], int] = {}
+        self._members: list[list[str]] = []
         self._latest: dict[str, ResourceSet] = {}
         self._had: set[tuple[str, str]] = set()
         for snapshot in {id(one): one for one in before.values()}.values():
@@ -49,30 +52,33 @@ class _Writer:
                 self._latest[url] = one
 
     def written(self, before: Held, after: Held) -> Feed:
-        nodes = {
-            node_id: self._snapshot(snapshot, before.get(node_id))
-            for node_id, snapshot in after.items()
-            if before.get(node_id) is not snapshot
-        }
+        for node_id, snapshot in after.items():
+            if (previous := before.get(node_id)) is not snapshot:
+                self._members[self._snapshot(snapshot, previous)].append(node_id)
         head = {
             "resources": self._rows,
             "sets": self._sets,
-            "nodes": nodes,
+            "references": [[kind, version] for kind, version in self._references],
+            "snapshots": list(self._snapshots),
+            "nodes": self._members,
             "gone": sorted(before.keys() - after.keys()),
             "types": list(self._types),
         }
         return Feed(head, tuple(self._bodies))
 
-    def _snapshot(self, snapshot: Snapshot, previous: Snapshot | None) -> list[list[Any]]:
-        """(type, version) of its sets, written down where the reader lacks them."""
+    def _snapshot(self, snapshot: Snapshot, previous: Snapshot | None) -> int:
+        """Its number; its sets are written down where the reader lacks them."""
         found = []
         for url, one in snapshot.sets.items():
             if (url, one.version) not in self._had:
                 self._set(one, (previous.get(url) if previous else None) or self._latest.get(url))
                 self._had.add((url, one.version))
             self._latest[url] = one
-            found.append([self._type(url), one.version])
-        return found
+            found.append(self._references.setdefault((self._type(url), one.version), len(self._references)))
+        number = self._snapshots.setdefault(tuple(found), len(self._snapshots))
+        if number == len(self._members):
+            self._members.append([])
+        return number
 
     def _set(self, one: ResourceSet, base: ResourceSet | None) -> None:
         fresh: Iterable[str] = one.resources if base is None else sorted(one.changed_since(base))
@@ -103,7 +109,7 @@ def take(before: Held, head: Mapping[str, Any], body: bytes) -> dict[str, Snapsh
         sets[url, version] = sets[url, base].replacing(fresh, gone) if base else _new(url, fresh)
     gone_nodes = set(head["gone"])
     kept = {node_id: snapshot for node_id, snapshot in before.items() if node_id not in gone_nodes}
-    return kept | _snapshots(head["nodes"], types, sets)
+    return kept | _nodes(head, types, sets)
 
 
 def _resources(types: list[str], rows: list[list[Any]], body: bytes) -> list[Resource]:
@@ -118,15 +124,13 @@ def _new(url: str, resources: list[Resource]) -> ResourceSet:
     return ResourceSet(url, MappingProxyType({one.name: one for one in resources}))
 
 
-def _snapshots(
-    nodes: Mapping[str, list[list[Any]]], types: list[str], sets: Mapping[tuple[str, str], ResourceSet]
+def _nodes(
+    head: Mapping[str, Any], types: list[str], sets: Mapping[tuple[str, str], ResourceSet]
 ) -> dict[str, Snapshot]:
     """Nodes with the same sets share one snapshot."""
-    known: dict[tuple[tuple[int, str], ...], Snapshot] = {}
+    referenced = [sets[types[kind], version] for kind, version in head["references"]]
     found: dict[str, Snapshot] = {}
-    for node_id, references in nodes.items():
-        key = tuple((kind, version) for kind, version in references)
-        if key not in known:
-            known[key] = Snapshot(MappingProxyType({types[kind]: sets[types[kind], version] for kind, version in key}))
-        found[node_id] = known[key]
+    for numbers, members in zip(head["snapshots"], head["nodes"], strict=True):
+        snapshot = Snapshot(MappingProxyType({one.type_url: one for one in (referenced[at] for at in numbers)}))
+        found.update(dict.fromkeys(members, snapshot))
     return found

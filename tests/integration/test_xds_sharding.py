@@ -38,6 +38,7 @@ pytestmark = pytest.mark.timeout(120)
 
 HOST = "127.0.0.1"
 DELTA = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+HEALTH = "/grpc.health.v1.Health/Check"
 CSDS = "/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus"
 
 
@@ -319,7 +320,7 @@ async def test_a_slow_worker_costs_one_difference_and_ends_with_the_newest(fleet
     one = await fleet(workers=1, clients=2)
     one.publish(content(0))
     await until(lambda: one.synced(content(0)))
-    (link,) = one.server._workers
+    (link,) = one.server.links
     pid = one.server.status.workers[0].pid
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -425,6 +426,7 @@ async def test_client_status_is_that_of_all_workers(fleet: Make) -> None:
 async def test_the_control_plane_runs_with_workers(tmp_path: Path) -> None:
     """The application's views, with a real Envoy behind one of two workers."""
     import aiohttp
+    from grpc_health.v1 import health_pb2
 
     from meshctl.model import Replica
     from xds.model import Address
@@ -459,3 +461,5 @@ async def test_the_control_plane_runs_with_workers(tmp_path: Path) -> None:
             async with session.get(f"http://{HOST}:{plane.http_port}/metrics") as response:
                 assert "meshctl_xds_streams 1.0" in await response.text()
             assert plane.status()["pushes"]["cds"] == 1
+            health = health_pb2.HealthCheckResponse.FromString(await call(plane.xds_port, HEALTH, b""))
+            assert health.status in (health.SERVING, health.NOT_SERVING)

@@ -67,7 +67,7 @@ def test_any_state_leads_to_any_other(before: Held, after: Held) -> None:
 @given(held=HELD)
 def test_what_is_known_is_not_told_again(held: Held) -> None:
     made = feed(held, held)
-    assert (made.head["nodes"], made.head["sets"], made.bodies) == ({}, [], ())
+    assert (made.head["nodes"], made.head["sets"], made.bodies) == ([], [], ())
 
 
 def test_a_changed_resource_is_told_once_for_all_nodes() -> None:

@@ -76,11 +76,11 @@ class Link:
         self._writer: asyncio.StreamWriter | None = None
         self._state: feed.Held = feed.NOTHING
         self._generation = 0
-        self._busy = False
+        self.busy = False
         self._told = False
         self._stopping = False
         self._calls: set[asyncio.Task[None]] = set()
-        self._asked: dict[int, asyncio.Future[bytes]] = {}
+        self._asked: dict[int, asyncio.Future[Frame]] = {}
 
     # Life
 
@@ -117,7 +117,7 @@ class Link:
 
     def _begin(self) -> None:
         """Everything is new to it."""
-        self._state, self._busy, self._told = feed.NOTHING, False, False
+        self._state, self.busy, self._told = feed.NOTHING, False, False
         self.owed = set(self._server.leases)
         self.tell(*shard_frames.start_message(self._server.beginning(self.index)))
         self.update()
@@ -167,11 +167,11 @@ class Link:
     def update(self) -> None:
         """Tell what is published and leased now, unless it is still busy with what it was told before."""
         new = self._state is not self._server.snapshots
-        if self._writer is None or self._busy or not (new or self.owed or not self._told):
+        if self._writer is None or self.busy or not (new or self.owed or not self._told):
             return
         head, bodies = self._difference(new)
         self._generation += 1
-        self._busy = self._told = True
+        self.busy = self._told = True
         self._state, self.owed = self._server.snapshots, set()
         self.tell({**head, "op": "update", "generation": self._generation, "clock": self._server.time()}, bodies)
 
@@ -182,19 +182,20 @@ class Link:
         size = sum(map(len, made.bodies)) if made else 0
         return {"feed": made.head if made else None, "feed_bytes": size, "leases": leases}, bodies
 
-    async def status(self, query: bytes) -> bytes:
-        """What CSDS says of this worker's clients; empty if it does not answer in time."""
+    async def status(self, query: bytes) -> tuple[bytes, str]:
+        """What CSDS says of this worker's clients, or why it does not; nothing if it does not answer in time."""
         number = max(self._asked, default=0) + 1
-        waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
         self._asked[number] = waiting
         self.tell({"op": "status", "id": number}, [query])
         try:
             async with asyncio.timeout(_STATUS_SECONDS):
-                return await waiting
+                frame = await waiting
         except (TimeoutError, asyncio.CancelledError):
-            return b""
+            return b"", ""
         finally:
             self._asked.pop(number, None)
+        return frame.body, frame.head["error"]
 
     # Hearing
 
@@ -224,12 +225,12 @@ class Link:
             case "status":
                 waiting = self._asked.get(frame.head["id"])
                 if waiting is not None and not waiting.done():
-                    waiting.set_result(frame.body)
+                    waiting.set_result(frame)
             case other:
                 raise CodecError(f"unknown message {other!r}")
 
     def _applied(self) -> None:
-        self._busy = False
+        self.busy = False
         if not self.listening.done():
             self.listening.set_result(None)
         self.update()

@@ -15,14 +15,14 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from typing import Any
 
 import uvloop
 
 from xds import feed
 from xds.convergence import Converged
-from xds.errors import PortInUse, TlsError, XdsError
+from xds.errors import LimitExceeded, PortInUse, TlsError, XdsError
 from xds.loads import LoadReport
 from xds.model import LeasedResource, RuntimeLayer
 from xds.protocol.leases import Leasable
@@ -37,7 +37,7 @@ from xds.status import XdsEvent
 log = logging.getLogger(__name__)
 
 #: Seconds between two reports, and for which events are gathered.
-REPORT_INTERVAL = 0.25
+REPORT_INTERVAL = 0.5
 _GATHER = 0.02
 #: Events that wait for a parent that does not listen; older ones are dropped.
 _MAX_EVENTS = 20_000
@@ -75,6 +75,7 @@ class Worker:
         self._news = asyncio.Event()
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._describing: asyncio.Task[None] | None = None
         self.server = XdsServer(
             on_event=self._on_event,
             on_load=self._on_load if start.loads else None,
@@ -116,8 +117,7 @@ class Worker:
             case "policy":
                 self.server.enforce(policy_of(frame))
             case "status":
-                answer = await self.server.client_status.local(frame.body)
-                self._say({"op": "status", "id": head["id"]}, answer)
+                self._describing = asyncio.create_task(self._describe(head["id"], frame.body))
 
     # What is served
 
@@ -167,14 +167,14 @@ class Worker:
             return
         if event.kind == "certificate" and not self._start.first:
             return  # all workers read the same files
-        self._gather(("event", *astuple(event)))
+        self._gather(("event", event.kind, event.node_id, event.type, event.version, event.message, event.time))
 
     def _on_load(self, report: LoadReport) -> None:
         clusters = [{**asdict(one), "dropped_by": dict(one.dropped_by)} for one in report.clusters]
         self._gather(("load", report.node_id, report.group, report.time, clusters))
 
     def _on_converged(self, converged: Converged) -> None:
-        self._gather(("converged", *astuple(converged)))
+        self._gather(("converged", converged.type_url, converged.seconds, converged.acks))
 
     def _gather(self, news: tuple[Any, ...]) -> None:
         self._events.append(news)
@@ -209,7 +209,7 @@ class Worker:
         self._last_totals, self._dirty = totals, set()
         nodes = [node for node_id in sorted(dirty) if (node := board.node(node_id)) is not None]
         self._reported |= {node.node_id for node in nodes}
-        forgotten = sorted(node_id for node_id in self._reported if board.node(node_id) is None)
+        forgotten = sorted(node_id for node_id in self._reported if not board.knows(node_id))
         self._reported.difference_update(forgotten)
         return {
             "op": "report",
@@ -226,7 +226,18 @@ class Worker:
 
     async def _status_elsewhere(self, request: bytes) -> bytes:
         """What the other workers' clients have; their answers concatenate, as protobuf's repeated fields do."""
-        return (await self._asked({"op": "status-elsewhere"}, request)).body
+        answer = await self._asked({"op": "status-elsewhere"}, request)
+        if answer.code:
+            raise LimitExceeded("status_size", answer.details)
+        return answer.body
+
+    async def _describe(self, number: int, query: bytes) -> None:
+        """What this worker's clients have, for a client of another one."""
+        try:
+            answer, error = await self.server.client_status.local(query), ""
+        except XdsError as refusal:
+            answer, error = b"", str(refusal)
+        self._say({"op": "status", "id": number, "error": error}, answer)
 
     async def _asked(self, head: Mapping[str, Any], body: bytes) -> Answer:
         number = next(self._numbers)

@@ -78,7 +78,7 @@ class ShardedServer:
         self._reserved: socket.socket | None = None
         self._address = ("", 0)
         self._count = workers
-        self._workers: list[Link] = []
+        self.links: list[Link] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.snapshots: feed.Held = feed.NOTHING
         self.leases: dict[str, Sequence[Leasable]] = {}
@@ -92,12 +92,12 @@ class ShardedServer:
         self._handlers = tuple(handlers)
         self._reserved = _reserve(host, port)
         self._address = (host, self._reserved.getsockname()[1])
-        self._workers = [Link(index, self) for index in range(self._count)]
+        self.links = [Link(index, self) for index in range(self._count)]
         self._tasks = [asyncio.create_task(self._tell_time(), name="xds-clock")]
-        self._tasks += [asyncio.create_task(one.live(), name=f"xds-worker-{one.index}") for one in self._workers]
+        self._tasks += [asyncio.create_task(one.live(), name=f"xds-worker-{one.index}") for one in self.links]
         try:
             async with asyncio.timeout(_START_SECONDS):
-                await asyncio.gather(*(one.listening for one in self._workers))
+                await asyncio.gather(*(one.listening for one in self.links))
         except BaseException:
             await self.stop(0)
             raise
@@ -106,7 +106,7 @@ class ShardedServer:
     async def stop(self, grace: float) -> None:
         """End all streams, then the workers; calls of other handlers get ``grace`` seconds to end by themselves."""
         await self._releases.stop()
-        await asyncio.gather(*(one.stop(grace) for one in self._workers))
+        await asyncio.gather(*(one.stop(grace) for one in self.links))
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
@@ -118,7 +118,7 @@ class ShardedServer:
     async def _tell_time(self) -> None:
         while True:
             await asyncio.sleep(_CLOCK_SECONDS)
-            for one in self._workers:
+            for one in self.links:
                 one.tell({"op": "clock", "clock": self.time()})
 
     # Content
@@ -143,14 +143,14 @@ class ShardedServer:
         for node_id, ones in leases.items():
             leases_of(node_id, ones, self.snapshots.get(node_id), encoded)
         self.leases.update(leases)
-        for one in self._workers:
+        for one in self.links:
             one.owed.update(leases)
             one.update()
 
     def enforce(self, policy: Policy) -> None:
         """Let another policy decide from now on; see :meth:`xds.server.serving.XdsServer.enforce`."""
         self._policy = policy
-        for one in self._workers:
+        for one in self.links:
             one.tell(*policy_frame(policy))
 
     # What releases ask and tell (releases.Host)
@@ -163,7 +163,7 @@ class ShardedServer:
             self.leases.pop(node_id, None)
         self.snapshots = dict(snapshots)
         self.status.expect(expected)
-        for one in self._workers:
+        for one in self.links:
             one.update()
 
     def resupply(self, changes: Mapping[str, Snapshot | None]) -> None:
@@ -224,9 +224,11 @@ class ShardedServer:
 
     async def status_elsewhere(self, link: Link, frame: Frame) -> None:
         """What the clients of all other workers have, as bytes of CSDS; a worker that does not answer is left out."""
-        others = (one.status(frame.body) for one in self._workers if one is not link)
-        parts = await asyncio.gather(*others)
-        link.tell({"op": "answer", "id": frame.head["id"], "code": 0, "details": ""}, parts)
+        others = (one.status(frame.body) for one in self.links if one is not link)
+        answers = await asyncio.gather(*others)
+        error = next((error for _, error in answers if error), "")
+        said = {"op": "answer", "id": frame.head["id"], "code": int(bool(error)), "details": error}
+        link.tell(said, [body for body, _ in answers])
 
 
 def _event(*values: Any) -> XdsEvent:
