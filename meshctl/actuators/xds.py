@@ -40,7 +40,7 @@ class XdsPublisher:
         self._supplied |= {one.type_url for extra in wanted[2] for one in extra.resources}
         made, groups = snapshots(mesh, wanted[1]), {one.node_id: one.group for one in wanted[1]}
         self._snapshots = merged(made, groups, wanted[2], self._supplied) if self._supplied else made
-        self._server.publish(self._snapshots)
+        self._server.publish(self._snapshots, groups)
         self._published = wanted
         self._layers = {node: layers for node, layers in self._layers.items() if node in self._snapshots}
         return True

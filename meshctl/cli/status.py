@@ -11,6 +11,9 @@ from meshctl.cli import client
 from meshctl.cli import output as out
 from meshctl.cli.options import connection_options, dry_run_option, output_option
 
+#: States of a rollout that wait for a person.
+_REFUSED = ("rolled-back", "refused")
+
 
 @click.command()
 @output_option("table", "json", "yaml")
@@ -19,7 +22,8 @@ from meshctl.cli.options import connection_options, dry_run_option, output_optio
 def status(ctx: click.Context, output: str) -> None:
     """Show the state of the control plane.
 
-    The exit code is 1 when a proxy is missing or the mesh file on disk could not be loaded.
+    The exit code is 1 when a proxy is missing, a configuration was refused, or the mesh file on disk could not be
+    loaded.
     """
     document = client.get("/v1/status")
     if output == "table":
@@ -47,9 +51,10 @@ def resume(dry_run: bool) -> None:
 
 
 def healthy(document: Mapping[str, Any]) -> bool:
-    """Every expected proxy is connected, and the mesh file on disk is the one in force."""
+    """Every expected proxy is connected, nothing was refused, and the mesh file on disk is the one in force."""
     proxies = document["proxies"]
-    return bool(proxies["connected"] >= proxies["expected"] and not document["config"]["error"])
+    refused = any(one["state"] in _REFUSED for one in document["rollouts"])
+    return bool(proxies["connected"] >= proxies["expected"] and not refused and not document["config"]["error"])
 
 
 def summary(document: Mapping[str, Any]) -> list[tuple[str, object]]:
@@ -69,6 +74,7 @@ def summary(document: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("Pushes", _counts(document["pushes"])),
         ("Nacks", _counts(document["nacks"])),
         ("Heartbeats", document["heartbeats"]),
+        *(("Rollout", _rollout(one)) for one in document["rollouts"]),
         ("Config", _config(document["config"])),
     ]
 
@@ -93,6 +99,17 @@ def _latencies(tick: Mapping[str, Any]) -> str:
 
 def _counts(counts: Mapping[str, int]) -> str:
     return " ".join(f"{name}={counts[name]}" for name in sorted(counts)) or "0"
+
+
+def _rollout(one: Mapping[str, Any]) -> str:
+    """A group whose newest configuration not every proxy has."""
+    types, age = ",".join(one["types"]), out.age(one["age"])
+    if one["state"] == "trying":
+        return f"{one['group']} {types}: {one['canary'] or 'no proxy'} tries it ({age}), {one['waiting']} wait"
+    if one["state"] == "validating":
+        return f"{one['group']} {types}: validating ({age})"
+    by = one["canary"] or "envoy --mode validate"
+    return f"{one['group']} {types}: {one['state'].upper()}({age}) by {by}: {one['error']}"
 
 
 def _config(config: Mapping[str, Any]) -> str:

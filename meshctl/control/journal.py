@@ -27,6 +27,7 @@ EventKind = Literal[
     "platform",
     "control",
     "security",
+    "rollout",
 ]
 Listener = Callable[[Mapping[str, Any]], None]
 

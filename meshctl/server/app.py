@@ -37,10 +37,11 @@ from meshctl.server.metrics import Metrics
 from meshctl.server.progress import Progress
 from meshctl.server.watching import KINDS, XdsWatch
 from meshctl.server.xds_metrics import XdsCollector
-from meshctl.server.xds_settings import speaks_for, xds_policy, xds_settings, xds_tls
+from meshctl.server.xds_settings import speaks_for, xds_policy, xds_preflight, xds_settings, xds_tls
 from meshctl.sources.otlp import Export, OtlpReceiver
 from meshctl.sources.traffic import Traffic
-from xds.errors import PortInUse, TlsError
+from xds.errors import PortInUse, PreflightError, TlsError
+from xds.preflight import Preflight
 from xds.server import ShardedServer, XdsServer, collector
 
 _GRACE = 2.0
@@ -103,6 +104,7 @@ class ControlPlane:
             "acks": dict(sorted(board.acks.items())),
             "nacks": dict(sorted(board.nacks.items())),
             "heartbeats": board.heartbeats,
+            "rollouts": [views.rollout(one, time.time()) for one in self.xds.rollouts()],
             "forecasts": self.forecasts.made,
             "decisions": dict(self.watch.decisions),
             "telemetry": {"rejected_points": self.traffic.rejected},
@@ -134,6 +136,7 @@ class ControlPlane:
         metrics = self.metrics
         metrics.observe("meshctl_tick_duration_seconds", self.loop.pulse.durations[-1])
         metrics.add("meshctl_ticks_total", outcome="ok")
+        metrics.set("meshctl_xds_groups_held_back", len(self.xds.rollouts()))
         metrics.set("meshctl_faults_active", float(self.loop.faults.active(observation.time) is not None))
         metrics.set("meshctl_telemetry_rejected_points", self.traffic.rejected)
         for name, selected in self.forecasts.selected.items():
@@ -294,8 +297,16 @@ def _xds(config: MeshConfig, watch: XdsWatch, traffic: Traffic) -> XdsServer | S
         settings=xds_settings(config),
         tls=xds_tls(config),
         policy=xds_policy(config),
+        preflight=_preflight(config),
     )
     return XdsServer(**wanted) if workers == 1 else ShardedServer(workers, **wanted)
+
+
+def _preflight(config: MeshConfig) -> Preflight | None:
+    try:
+        return xds_preflight(config)
+    except PreflightError as error:
+        raise UsageError(f"controller.xds.preflight: {error}") from error
 
 
 async def _start_xds(plane: ControlPlane) -> int:

@@ -77,6 +77,16 @@ METRICS: tuple[Metric, ...] = (
         "Streams of sidecars that lack a published change now.",
         read=True,
     ),
+    Metric(
+        "meshctl_xds_rollouts_total",
+        "counter",
+        ("outcome",),
+        "Changes that a canary tried (started, passed, rolled-back, withdrawn) or pre-flight refused "
+        "(preflight-failed), one per group.",
+    ),
+    Metric(
+        "meshctl_xds_groups_held_back", "gauge", (), "Groups in which not every sidecar has the newest configuration."
+    ),
     Metric("meshctl_xds_config_size_bytes", "gauge", ("xds_type",), "Size of the largest resource set published."),
     Metric(
         "meshctl_tick_duration_seconds",

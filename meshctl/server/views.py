@@ -11,6 +11,7 @@ from meshctl.control.faults import FaultRecord
 from meshctl.control.loop import Loop
 from meshctl.control.timeline import live_limit, live_sidecars
 from meshctl.model import EdgeObservation, ServiceObservation
+from xds.canary import GroupStatus
 from xds.server import Board
 from xds.status import NodeStatus, TypeStatus
 
@@ -96,6 +97,19 @@ def type_status(status: TypeStatus, now: float) -> dict[str, Any]:
         "behind": None if status.since is None else max(0.0, now - status.since),
         "quarantined": list(status.quarantined),
         "error": status.error,
+    }
+
+
+def rollout(group: GroupStatus, now: float) -> dict[str, Any]:
+    """One of ``rollouts`` of ``/v1/status``: a group in which not every proxy has what was published last."""
+    return {
+        "group": group.group,
+        "state": group.state,
+        "canary": group.canary or None,
+        "types": list(group.types),
+        "waiting": group.waiting,
+        "age": max(0.0, now - group.since),
+        "error": group.error,
     }
 
 

@@ -9,17 +9,23 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from meshctl.control.journal import Journal
 from meshctl.model import Decision
 from meshctl.server.metrics import Metrics
+from xds.canary import NoticeKind
 from xds.status import EventKind, XdsEvent
 
 #: Pushed every tick.
 _FAST_LANE = "rtds"
+#: What canaries and pre-flight do.
+ROLLOUTS: tuple[NoticeKind, ...] = get_args(NoticeKind)
 #: Of what the server tells as it happens.
-KINDS: tuple[EventKind, ...] = ("connect", "disconnect", "nack", "refused", "denied", "limited", "certificate")
+KINDS: tuple[EventKind, ...] = (
+    *("connect", "disconnect", "nack", "refused", "denied", "limited", "certificate"),
+    *ROLLOUTS,
+)
 
 
 _JOURNAL_KINDS = {"refused": "platform", "certificate": "security"}
@@ -66,6 +72,9 @@ class XdsWatch:
                 more = f" (and {before} more since the last such line)" if before else ""
                 self._say("security", replace(event, message=event.message + more))
             return
+        if event.kind in ROLLOUTS:
+            self._rollout(event)
+            return
         self._say(_JOURNAL_KINDS.get(event.kind, event.kind), event)
 
     def on_journal(self, record: Mapping[str, Any]) -> None:
@@ -90,6 +99,12 @@ class XdsWatch:
         if pushed and self.journal is not None:
             text = ", ".join(f"{name} to {count}" for name, count in pushed.items())
             self.journal.event("push", "xds", f"pushed {text} sidecars", **pushed)
+
+    def _rollout(self, event: XdsEvent) -> None:
+        outcome = event.kind.removeprefix("canary-")
+        self._metrics.add("meshctl_xds_rollouts_total", outcome=outcome)
+        if self.journal is not None:
+            self.journal.event("rollout", event.node_id, f"{outcome}: {event.message}", outcome=outcome)
 
     def _say(self, kind: Any, event: XdsEvent) -> None:
         if self.journal is None:

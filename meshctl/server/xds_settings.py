@@ -7,7 +7,9 @@ from typing import Any
 
 from meshctl.config import MeshConfig
 from meshctl.sources.otlp import Export
+from xds.canary import Policy as Canary
 from xds.errors import AccessDenied
+from xds.preflight import Preflight
 from xds.server import Settings
 from xds.server.identity import Peer, Policy, Rule, peer_of
 from xds.server.settings import Limits
@@ -15,6 +17,8 @@ from xds.server.tls import TlsFiles
 
 #: Reports per tick, so that every tick has one.
 _LOAD_REPORTS = 2
+#: The cluster that every bootstrap of ours has.
+_OURSELVES = "xds_cluster"
 
 
 def xds_settings(config: MeshConfig) -> Settings:
@@ -25,7 +29,25 @@ def xds_settings(config: MeshConfig) -> Settings:
         client_status=listen.client_status,
         load_reports=listen.load_reports,
         load_report_seconds=config.controller.tick / _LOAD_REPORTS,
+        canary=_canary(config),
+        debounce_seconds=listen.debounce.quiet,
+        debounce_cap_seconds=listen.debounce.cap,
+        concurrent_pushes=listen.pushes.concurrent,
+        slow_write_seconds=listen.pushes.slow,
+        write_deadline_seconds=listen.pushes.deadline,
+        keepalive_seconds=listen.keepalive.interval,
+        keepalive_timeout_seconds=listen.keepalive.timeout,
     )
+
+
+def xds_preflight(config: MeshConfig) -> Preflight | None:
+    """``controller.xds.preflight``; PreflightError if there is no Envoy to ask."""
+    return Preflight(known=[_OURSELVES]) if config.controller.xds.preflight else None
+
+
+def _canary(config: MeshConfig) -> Canary | None:
+    wanted = config.controller.xds.canary
+    return Canary(deadline=wanted.deadline, on_deadline=wanted.on_deadline) if wanted.enabled else None
 
 
 def xds_tls(config: MeshConfig) -> TlsFiles | None:

@@ -48,6 +48,7 @@ STATUS: Json = {
     "acks": {"rtds": 1201, "cds": 12, "eds": 33},
     "nacks": {},
     "heartbeats": 5012,
+    "rollouts": [],
     "forecasts": 8856,
     "decisions": {"applied": 301, "held": 1420},
     "model": {"state": "ready", "detail": "lstm of 2,311 weights", "cached": True},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -100,11 +101,18 @@ def test_a_proxy_is_as_bad_as_its_worst_type() -> None:
     ]
 
 
+ROLLED_BACK = {
+    **{"group": "catalog", "state": "rolled-back", "canary": "catalog-0", "types": ["cds"], "waiting": 2},
+    **{"age": 12.0, "error": "cds: no such thing"},
+}
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"proxies": {"connected": 8, "expected": 9}},
         {"config": {"file": "mesh.yaml", "loaded": None, "error": "line 3: no such service"}},
+        {"rollouts": [ROLLED_BACK]},
     ],
 )
 @pytest.mark.parametrize("form", ["table", "json"])
@@ -113,6 +121,25 @@ def test_an_unhealthy_status_exits_1_whatever_the_format(
 ) -> None:
     plane.documents["/v1/status"] = DOCUMENTS["/v1/status"] | change
     assert invoke("status", "-o", form).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({}, "catalog cds: ROLLED-BACK(12s) by catalog-0: cds: no such thing"),
+        (
+            {"state": "refused", "canary": None},
+            "catalog cds: REFUSED(12s) by envoy --mode validate: cds: no such thing",
+        ),
+        ({"state": "trying"}, "catalog cds: catalog-0 tries it (12s), 2 wait"),
+        ({"state": "trying", "canary": None}, "catalog cds: no proxy tries it (12s), 2 wait"),
+        ({"state": "validating"}, "catalog cds: validating (12s)"),
+    ],
+)
+def test_a_rollout_is_told_in_one_line(plane: ControlPlane, invoke: Invoke, change: dict[str, Any], line: str) -> None:
+    plane.documents["/v1/status"] = DOCUMENTS["/v1/status"] | {"rollouts": [ROLLED_BACK | change]}
+    shown = invoke("status").output
+    assert re.search(rf"^Rollout: +{re.escape(line)}$", shown, re.MULTILINE), shown
 
 
 def test_what_is_not_there_is_named(invoke: Invoke) -> None:
