@@ -62,6 +62,11 @@ class SotwRequest:
     error: str | None = None
     node: Node | None = None
 
+    @property
+    def returns(self) -> bool:
+        """Of a stream's first request: the client has something from an earlier stream."""
+        return bool(self.version)
+
 
 @dataclass(frozen=True, slots=True)
 class DeltaRequest:
@@ -74,6 +79,11 @@ class DeltaRequest:
     nonce: str = ""
     error: str | None = None
     node: Node | None = None
+
+    @property
+    def returns(self) -> bool:
+        """Of a stream's first request: the client has something from an earlier stream."""
+        return bool(self.initial_versions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,9 @@ Failure = RemoteError | CodecError | InternalError
 
 log = logging.getLogger(__name__)
 
+#: Seconds in which a client that reconnects says all that it wants; Envoy says it in one breath.
+_HEAR_OUT = 0.05
+
 
 class Host(Protocol):
     """What a connection needs of its server."""
@@ -88,6 +91,7 @@ class Connection:
     ended: bool = False
     holds: bool = False
     slow: bool = False
+    returning: bool = False
 
     def end(self) -> None:
         """gRPC has no way to end a stream while a response is on its way; it ends as soon as that is read or lost."""
@@ -157,6 +161,8 @@ class Connection:
                 slots.drop(self)
                 host.rested(self)
                 await self.bell.wait()
+                if self.returning:
+                    await self._hear_out()
             elif not self.ended:
                 host.sent(self, response)
                 slots.writing[self] = clock()
@@ -165,12 +171,19 @@ class Connection:
                 finally:
                     slots.written(self, clock())
 
+    async def _hear_out(self) -> None:
+        """Who comes back asks for one type after the other, and nothing must be removed before it is known whether what
+        refers to it is there: a cluster goes after the routes to it."""
+        self.returning = False
+        await asyncio.sleep(_HEAR_OUT)
+
     def _receive(self, data: bytes) -> None:
         limits, data = self.visit.ticket.limits, inflated(data, self.visit.ticket.limits.message_bytes)
         machine, request = self.machine, self.decode(data)
         check_request(limits, request, len(data))
         stranger = machine.node is None
         if stranger:
+            self.returning = request.returns
             self.host.introduced(self, request)
         try:
             notices = machine.receive(request, self.host.now())

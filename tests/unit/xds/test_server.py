@@ -21,7 +21,7 @@ from xds.protocol.events import TTL_FEATURE
 from xds.server import Settings, XdsServer
 from xds.server.settings import Limits
 from xds.status import XdsEvent
-from xds.types import CLUSTER, ENDPOINT, EXTENSION_CONFIG, RUNTIME
+from xds.types import CLUSTER, ENDPOINT, EXTENSION_CONFIG, ROUTE, RUNTIME
 
 ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
 RTDS = "/envoy.service.runtime.v3.RuntimeDiscoveryService/"
@@ -44,6 +44,13 @@ class Call:
         request.node.CopyFrom(self.node)
         if error:
             request.error_detail.message = error
+        await self.call.write(request.SerializeToString())
+
+    async def returns(self, type_url: str, known: dict[str, str], *names: str) -> None:
+        """A stream's first request of this type, by a client that has something from an earlier stream."""
+        request = wire.DeltaDiscoveryRequest(
+            type_url=type_url, resource_names_subscribe=names, initial_resource_versions=known, node=self.node
+        )
         await self.call.write(request.SerializeToString())
 
     async def get(self, timeout: float = 5.0) -> wire.DeltaDiscoveryResponse:
@@ -95,6 +102,20 @@ async def test_a_node_gets_its_snapshot_and_its_changes(
     await until(lambda: server.status.acks["cds"] == 2)
     assert [event.kind for event in events] == ["connect", "push", "ack", "push", "ack"]
     assert {event.node_id for event in events} == {"n-0"}
+
+
+async def test_who_comes_back_is_heard_out_before_anything_is_removed(
+    server: XdsServer, channel: grpc.aio.Channel
+) -> None:
+    """A cluster that is gone goes after the routes to it, and it must be known that the client has some."""
+    new = make.cluster("new", eds=False)
+    server.publish({"n-0": make.snapshot(new, make.route("r", "new"))})
+    call = Call(channel, "n-0")
+    await call.returns(CLUSTER, {"new": new.version, "old": "1"})
+    await until(lambda: server.status.connected() == 1)
+    await call.returns(ROUTE, {"r": make.route("r", "old").version}, "r")
+    assert [one.name for one in (await call.get_and_ack()).resources] == ["r"]
+    assert list((await call.get()).removed_resources) == ["old"]
 
 
 async def test_an_unknown_node_is_served_as_soon_as_it_is_known(server: XdsServer, channel: grpc.aio.Channel) -> None:
