@@ -15,7 +15,10 @@ from meshctl.cli.output import Column, Row
 TYPES = ("cds", "eds", "lds", "rds", "rtds")
 #: Worst first: a proxy is as bad as its worst type.
 STATES = ("NACKED", "STALE", "NOT-SENT", "SYNCED")
-KINDS = ("cluster", "listener", "route", "endpoint", "runtime")
+KINDS = (
+    *("cluster", "listener", "route", "endpoint", "runtime"),
+    *("secret", "extension", "scoped-route", "virtual-host"),
+)
 
 
 @click.group()

@@ -28,7 +28,17 @@ from xds.model import Fault
 from xds.server import ShardedServer, XdsServer
 
 _MAX_BODY = 1 << 20
-TYPES = {"cluster": "cds", "listener": "lds", "route": "rds", "endpoint": "eds", "runtime": "rtds"}
+TYPES = {
+    "cluster": "cds",
+    "listener": "lds",
+    "route": "rds",
+    "endpoint": "eds",
+    "runtime": "rtds",
+    "secret": "sds",
+    "extension": "ecds",
+    "scoped-route": "srds",
+    "virtual-host": "vhds",
+}
 _STATUS = {"running", "passed", "deviated", "inconclusive", "failed"}
 
 
