@@ -145,7 +145,7 @@ def shared(field: Any, value: Any) -> bool:
     ours = known_type(PREFIX + field.containing_type.full_name)
     cls: Any = metadata(ours).cls_by_field[field.name] if ours else None
     known = {int(one): one.proto_name or one.name for one in cls} if cls else {0: field.enum_type.values[0].name}
-    return known.get(value.number) == value.name
+    return bool(known.get(value.number) == value.name)
 
 
 @given(seed=st.integers(0, 2**32))
