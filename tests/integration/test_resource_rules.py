@@ -32,7 +32,7 @@ GOOD: list[dict[str, Any]] = [
     {"outlier_detection": {"consecutive_5xx": 5, "max_ejection_percent": 100}},
     {
         "typed_extension_protocol_options": {
-            OPTIONS: {"@type": OPTIONS, "explicit_http_config": {"http2_protocol_options": {}}}
+            EXTENSION: {"@type": OPTIONS, "explicit_http_config": {"http2_protocol_options": {}}}
         }
     },
     {"circuit_breakers": {"thresholds": [{"retry_budget": {"budget_percent": {"value": 20.5}}}]}},
