@@ -120,6 +120,12 @@ class Held:
             return apart
         return current.changed_since(self._base) | apart if apart else current.changed_since(self._base)
 
+    def beyond(self, current: ResourceSet) -> Set[str]:
+        """Names of ``current`` that are out of scope. Whoever wants everything asks for these, too."""
+        if self._base is None or self._scope is None:
+            return _NONE
+        return (self._base.resources.keys() - self._scope) & current.resources.keys()
+
     def gone(self, current: ResourceSet) -> set[str]:
         """Names that are held and that ``current`` lacks."""
         apart = ((name, version) for name, version in self._apart.items() if name not in current.resources)

@@ -106,7 +106,7 @@ class Holding:
 
     def wakes_at(self) -> float:
         """When the next heartbeat is due, or the snapshot's turn comes (seconds); infinity without either."""
-        if self.flight is not None or self.sent is None or self.sent.empty:
+        if self.wanted is None or self.flight is not None or self.sent is None or self.sent.empty:
             return math.inf
         beat = self.sent_at + self.sent.ttl / HEARTBEATS if self._deadline_moved(self.sent) else math.inf
         return beat if self.kind.neutral is not None else min(beat, self._end(self.sent))

@@ -209,6 +209,8 @@ class Subscription:
             asked = self.names if not self.collections else self.names | self.forced
             return current.ordered if self.wildcard else current.among(asked)
         names = self.held.behind(current)
+        if self.wildcard and (beyond := self.held.beyond(current)):
+            names = names | beyond
         if self.forced:
             names = names | (self.forced & current.resources.keys())
         wanted = [current.resources[name] for name in sorted(names) if self.wants(name)]
@@ -269,6 +271,9 @@ class Subscription:
         self.unconfirmed.update(new if self.held.known else flight.sent)
         self.unconfirmed.difference_update(flight.removed)
         self.held.take(current, flight.sent, flight.removed)
+        if self.quarantine.of(self.type_url):  # something else than the set's version may have been sent instead
+            for name, version in flight.sent.items():
+                self.held[name] = version
         self._nothing_gone = None
         if self.forced:
             self.forced.difference_update(flight.sent, flight.removed)
