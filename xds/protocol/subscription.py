@@ -234,8 +234,9 @@ class Subscription:
             self.forced |= members[name]
 
     def missing(self, current: ResourceSet) -> list[str]:
-        """Names that the client is owed an answer about and that do not exist."""
-        return sorted(self.forced - current.resources.keys())
+        """Names that the client is owed an answer about, that do not exist and that it does not have either: what it
+        has is taken from it in its turn."""
+        return sorted(name for name in self.forced - current.resources.keys() if name not in self.held)
 
     def removals(self, current: ResourceSet) -> list[str]:
         """Names that the client has and that exist no longer."""
