@@ -35,20 +35,26 @@ class DeltaStream(Stream):
         """
         if not isinstance(request, DeltaRequest):
             raise TypeError("a delta stream takes DeltaRequest")
-        if request.nonce:
-            self._answered(sub, request.nonce, request.error, now)
         first = sub.type_url not in self._started
         self._started.add(sub.type_url)
+        if (
+            sub.type_url != RUNTIME
+        ):  # before the answer: who rejects something and asks for it at once is not asked again
+            self._subscribe(sub, request, first=first)
+        if request.nonce:
+            self._answered(sub, request.nonce, request.error, now)
         if sub.type_url in self.leased:
             self._take_leased(sub, self.leased[sub.type_url], request)
         if sub.type_url == RUNTIME:
             return
-        if not request.subscribe and not request.unsubscribe and first:
-            sub.start_implicit_wildcard()
-        sub.subscribe(request.subscribe)
         if first:
             self._reconnected(sub, request)
         self._unsubscribe(sub, request.unsubscribe)
+
+    def _subscribe(self, sub: Subscription, request: DeltaRequest, *, first: bool) -> None:
+        if not request.subscribe and not request.unsubscribe and first:
+            sub.start_implicit_wildcard()
+        sub.subscribe(request.subscribe)
 
     def _take_leased(self, sub: Subscription, leased: Holdings, request: DeltaRequest) -> None:
         """A live lease is sent anew after a reconnect, whatever the client says it has."""

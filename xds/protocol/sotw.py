@@ -79,7 +79,7 @@ class SotwStream(Stream):
             return None
         if sub.forced:
             sub.forced.intersection_update(current.resources)
-        if not due and not sub.unanswered:
+        if not due and not sub.unanswered and not self._may_have_more(sub):
             return None
         if sub.type_url in FULL_STATE:
             return self._full_state(sub, current, due, now, kept=self._kept(sub, current, ()))
@@ -133,6 +133,14 @@ class SotwStream(Stream):
             waiting = {one.name for one in due}.difference(one.name for one in self._unhindered(sub, due))
             instead.update((name, accepted.get(name)) for name in waiting)
         return instead
+
+    def _may_have_more(self, sub: Subscription) -> bool:
+        """Whether the client returned with an older full state and was told nothing yet: what it asks for by name may
+        be gone.
+
+        https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#deleting-resources
+        """
+        return sub.type_url in FULL_STATE and sub.type_url in self._returning and not sub.nonce
 
     def _knows(self, sub: Subscription) -> bool:
         """Whether it is known what the client has: it came with nothing, or has accepted something here."""

@@ -161,13 +161,13 @@ class Stream(ABC):
         elif sub.flight is not None and sub.flight.nonce == nonce:
             self._note_answer(sub.type_url, sub.flight.set_version, error, now - (sub.changed_at or now))
             if error is None:
-                self._acked(sub, sub.flight, now)
+                self._acked(sub, now)
             else:
                 self._nacked(sub, error, now)
 
-    def _acked(self, sub: Subscription, flight: Flight, now: float) -> None:
+    def _acked(self, sub: Subscription, now: float) -> None:
         sub.acked(now)
-        if flight.removed and sub.type_url in ordering.RETRY_AFTER_REMOVAL and sub.acquit():
+        if sub.vacates and sub.type_url in ordering.RETRY_AFTER_REMOVAL and sub.acquit():
             self.idle = False
 
     def _nacked(self, sub: Subscription, error: str, now: float, *, tell_apart: bool = True) -> None:

@@ -39,7 +39,8 @@ class Subscription:
     ``forced`` names are owed even if held; ``unconfirmed`` ones are held but were never accepted in any version; names
     ``aside`` are on a lease, which is the business of :mod:`~xds.protocol.holdings`. ``_settled`` is the last set of
     which the client had everything but what is forced, and ``_nothing_gone`` the last that lacked nothing it has.
-    ``collections`` are those of ``names`` that stand for many resources.
+    ``collections`` are those of ``names`` that stand for many resources. The response in flight ``vacates`` if it takes
+    something away that the client had.
     ``rejected`` counts where it cannot be told which resource of a response was bad, ``quarantine`` where it can.
     ``_replaced`` is what the client had accepted of what the response in flight changes, None where that is not known.
     """
@@ -62,6 +63,7 @@ class Subscription:
     changed_at: float | None = None
     aside: set[str] = field(default_factory=set)
     quarantine: Quarantine = field(default_factory=Quarantine)
+    vacates: bool = False
     _replaced: dict[str, Resource | None] = field(default_factory=dict)
     _settled: ResourceSet | None = None
     _nothing_gone: ResourceSet | None = None
@@ -176,8 +178,9 @@ class Subscription:
         return clean and self._settled is current and not self.unconfirmed
 
     def refused(self, one: Resource) -> bool:
-        """Whether the client rejected this version, and nothing has changed since."""
-        return self.rejected.get(one.name) == one.version or self.rejection(one) is not None
+        """Whether the client rejected this version, nothing has changed since, and it gets nothing instead."""
+        rejection = self.rejection(one)
+        return self.rejected.get(one.name) == one.version or (rejection is not None and rejection.good is None)
 
     def rejection(self, one: Resource) -> Rejection | None:
         """What is held against this version in particular."""
@@ -265,6 +268,7 @@ class Subscription:
     def sent(self, flight: Flight, current: ResourceSet, now: float) -> None:
         """A response with resources of ``current`` went out."""
         self.flight, self.nonce = flight, flight.nonce
+        self.vacates = any(name in self.held for name in flight.removed)
         self._replaced = {}
         if self.held.known:
             self._replaced = {name: self.held.resource(name) for name in flight.sent if self.confirms(name)}

@@ -115,7 +115,7 @@ class OnDemand(Subscription):
         return sorted(self.forced - found)
 
     def _owes(self, one: Resource) -> bool:
-        if self.refused(one):
+        if self.rejected.get(one.name) == one.version or self.rejection(one) is not None:
             return False
         return self.held.get(one.name) != one.version or not self.forced.isdisjoint(self._asked[one.name])
 

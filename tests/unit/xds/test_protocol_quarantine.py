@@ -301,7 +301,32 @@ def test_asking_again_for_what_was_rejected_is_answered() -> None:
     assert [got.names for got in client.settle()] == [["a"]]
 
 
+def test_who_rejects_something_and_asks_for_it_at_once_does_not_get_it_again() -> None:
+    """xds_protocol#nack: that would never end."""
+    client = DeltaClient()
+    client.machine.publish(make.everything(*map(make.endpoints, "ab")))
+    client.ask(ENDPOINT, "a", "b")
+    got = client.get()
+    assert got is not None
+    client.ask(ENDPOINT, "a", nonce=got.nonce, error='\ncluster_name: "a"\n')
+    assert [got.names for got in client.settle()] == [["b"]]
+
+
 # What refers to what
+
+
+def test_routes_wait_for_the_last_good_version_of_a_cluster(client: Client) -> None:
+    """Of a client that comes back: what it gets instead is on its way."""
+    start(client, *clusters(a=0))
+    client.nack(push(client, *clusters(a=1), make.route("r", "a")))
+    again = reconnected(client)
+    again.ask(ROUTE, "r")
+    got = again.get()
+    assert got is not None
+    assert (got.type_url, got.bodies) == (CLUSTER, {"a": clusters(a=0)[0].body})
+    assert again.get() is None
+    again.ack(got)
+    assert [got.type_url for got in again.settle()] == [ROUTE]
 
 
 def test_a_cluster_stays_while_the_last_good_routes_need_it(client: Client) -> None:
@@ -347,6 +372,17 @@ def test_new_routes_go_out_even_if_one_of_their_clusters_is_in_quarantine(client
     assert client.get() is None
     client.ack(second)
     assert [got.type_url for got in client.settle()] == [ROUTE]
+
+
+def test_word_of_what_never_existed_is_no_removal() -> None:
+    """Only what goes away makes room."""
+    client = DeltaClient()
+    client.machine.publish(make.everything(make.listener("bad", 1)))
+    client.ask(LISTENER, "bad", "missing")
+    got = client.get()
+    assert got is not None
+    client.nack(got)
+    assert [(got.names, got.removed) for got in client.settle()] == [([], ["missing"])]
 
 
 def test_a_successor_on_the_same_address_is_tried_again_when_its_predecessor_is_gone(client: Client) -> None:

@@ -138,6 +138,14 @@ def test_another_version_after_a_reconnect_is_brought_up_to_date(client: SotwCli
     assert [got.names for got in client.settle()] == [["a"]]
 
 
+def test_what_vanished_during_a_reconnect_is_told_to_who_names_it(client: SotwClient) -> None:
+    """xds_protocol#deleting-resources: absence deletes, so a response that lacks it must come."""
+    client.machine.publish(make.snapshot(make.listener("other")))
+    client.ask(LISTENER, "gone", version="an earlier one")
+    assert [got.names for got in client.settle()] == [[]]
+    assert client.settle() == []
+
+
 def test_a_nack_holds_the_type_until_its_content_changes(client: SotwClient) -> None:
     """xds_protocol#nack"""
     client.machine.publish(make.snapshot(make.cluster("a")))
