@@ -184,8 +184,14 @@ class Releases:
             self._host.supply(dict(rollout.effective), self._newest.snapshots.keys())
         elif changes:
             self._host.resupply(changes)
-        self.canaries = frozenset(rollout.canaries())
-        self._schedule(rollout)
+        before, self.canaries = self.canaries, frozenset(rollout.canaries())
+        begun = self.canaries if published else self.canaries - before
+        for node_id in begun:  # one that wants nothing of what changed has nothing to answer
+            self._look_at(rollout, node_id)
+        if begun:
+            self._apply(rollout)
+        else:
+            self._schedule(rollout)
 
     def _schedule(self, rollout: Rollout) -> None:
         if self._timer is not None:
