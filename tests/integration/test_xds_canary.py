@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
@@ -16,7 +17,7 @@ from tests.support.envoys import HOST, Envoy, bootstrap, running, until
 from tests.support.resources import cluster, content
 from xds.canary import Policy
 from xds.preflight import Preflight
-from xds.server import Settings, XdsServer
+from xds.server import Settings, ShardedServer, XdsServer
 from xds.snapshot import Snapshot
 from xds.status import XdsEvent
 
@@ -29,7 +30,7 @@ GROUPS = {FIRST: "catalog", SECOND: "catalog"}
 class Pair:
     """A server and two Envoys of one group, each with a listener of its own."""
 
-    def __init__(self, server: XdsServer, events: list[XdsEvent], envoys: dict[str, Envoy]) -> None:
+    def __init__(self, server: XdsServer | ShardedServer, events: list[XdsEvent], envoys: dict[str, Envoy]) -> None:
         self.server, self.events, self.envoys = server, events, envoys
 
     def publish(self, *clusters: Cluster, ports: tuple[int, ...] = (9,)) -> None:
@@ -63,13 +64,17 @@ def pair(*clusters: Cluster, ports: tuple[int, ...] = (9,)) -> dict[str, Snapsho
     return {node_id: content(*clusters, ports=ports, listen=0) for node_id in GROUPS}
 
 
+def made(workers: int, **wanted: Any) -> XdsServer | ShardedServer:
+    return XdsServer(**wanted) if workers == 1 else ShardedServer(workers, **wanted)
+
+
 @asynccontextmanager
 async def started(
-    folder: Path, api_type: str, settings: Settings, preflight: Preflight | None = None
+    folder: Path, api_type: str, settings: Settings, preflight: Preflight | None = None, workers: int = 1
 ) -> AsyncIterator[Pair]:
     """Both are connected and have the cluster ``backend`` with a timeout of 1 s."""
     events: list[XdsEvent] = []
-    server = XdsServer(on_event=events.append, settings=settings, preflight=preflight)
+    server = made(workers, on_event=events.append, settings=settings, preflight=preflight)
     port = await server.start(HOST, 0)
     envoys: dict[str, Envoy] = {}
     async with contextlib.AsyncExitStack() as stack:
@@ -155,8 +160,9 @@ async def test_a_canary_that_dies_is_replaced(tmp_path: Path) -> None:
         assert await both.timeouts(SECOND) == {"backend": "3s"}
 
 
-async def test_what_preflight_refuses_reaches_nobody(tmp_path: Path) -> None:
-    async with started(tmp_path, "DELTA_GRPC", Settings(), Preflight()) as both:
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_what_preflight_refuses_reaches_nobody(tmp_path: Path, workers: int) -> None:
+    async with started(tmp_path, "DELTA_GRPC", Settings(), Preflight(), workers) as both:
         both.publish(cluster("backend"), cluster("broken", timeout=0.0))
         await until(lambda: both.has("preflight-failed"))
         assert "(broken)" in both.told("preflight-failed")[0].message
