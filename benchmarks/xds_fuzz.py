@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import ssl
 import sys
 import tempfile
@@ -312,8 +313,11 @@ async def child(*arguments: str) -> AsyncIterator[Child]:
         await one.end()
 
 
-async def fuzz(folder: Path, *, seconds: float, most: int, seed: int, warm_up: int = 300) -> Report:
-    """One run. The first ``warm_up`` inputs are for what is made once; memory is measured after them."""
+async def fuzz(folder: Path, *, seconds: float, most: int, seed: int, warm_up: int = 300, wait: bool = False) -> Report:
+    """One run. The first ``warm_up`` inputs are for what is made once; memory is measured after them.
+
+    ``wait``: until the last connection is closed, which takes half a minute.
+    """
     authority, report = Authority(), Report()
     (folder / "ca.pem").write_bytes(authority.pem)
     authority.issue(HOST, "localhost").write(folder, "server")
@@ -323,13 +327,12 @@ async def fuzz(folder: Path, *, seconds: float, most: int, seed: int, warm_up: i
         ports = await server.hear()
         async with child("--watch", str(folder), *map(str, ports)) as witness:
             await Fuzzer(folder, ports, seed - 1, Report()).run(seconds, warm_up)
-            await settled(server)
-            report.before = await server.ask()
+            report.before = await settled(server)
             report.memory.append(report.before["rss"])
             async with watching(server, report, seconds / 6):
                 await Fuzzer(folder, ports, seed, report).run(seconds, most)
             report.crashed = server.process.returncode is not None
-            report.after = {} if report.crashed else await settled(server)
+            report.after = {} if report.crashed else await settled(server, report.before["files"] if wait else math.inf)
             report.witness = await witness.ask()
     return report
 
@@ -351,10 +354,13 @@ async def watching(server: Child, report: Report, every: float) -> AsyncIterator
         noting.cancel()
 
 
-async def settled(server: Child, timeout: float = 20.0) -> Any:
-    """The server's word once only the witness's streams are open."""
+async def settled(server: Child, files: float = math.inf, timeout: float = 60.0) -> Any:
+    """The server's word once only the witness's streams are open, and no more than so many files.
+
+    Connections that nobody closed are found dead by keepalive, within 40 seconds.
+    """
     async with asyncio.timeout(timeout):
-        while (said := await server.ask())["streams"] != [1, 1]:
+        while (said := await server.ask())["streams"] != [1, 1] or said["files"] > files:
             await asyncio.sleep(0.1)
     return said
 
@@ -390,7 +396,7 @@ def main() -> None:
         asyncio.run(watch(Path(folder), [int(port) for port in ports]))
     else:
         with tempfile.TemporaryDirectory() as folder:
-            run = fuzz(Path(folder), seconds=given.seconds, most=given.inputs, seed=given.seed)
+            run = fuzz(Path(folder), seconds=given.seconds, most=given.inputs, seed=given.seed, wait=True)
             print(told(asyncio.run(run)))
 
 

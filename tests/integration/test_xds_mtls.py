@@ -105,7 +105,8 @@ def connected(server: XdsServer, node: str = NODE) -> bool:
 
 def synced(server: XdsServer) -> bool:
     status = server.status.node(NODE)
-    return status is not None and status.connected and status.types["cds"].state == "SYNCED"
+    cds = status.types.get("cds") if status is not None and status.connected else None
+    return cds is not None and cds.state == "SYNCED"
 
 
 # A real Envoy
