@@ -108,10 +108,9 @@ class SotwStream(Stream):
         if not sub.wildcard or kept or withheld:
             wanted = {name: withheld.get(name, one) for name, one in content.items() if sub.wants(name)}
             content = {name: one for name, one in wanted.items() if one is not None} | dict(kept)
-        # Who reconnects with the version of an unfinished change has not seen its removals.
-        partial = bool(kept or withheld)
-        version = combined_version(versions_of(content.values()).items()) if partial else current.version
         whole = content is current.resources
+        # Who reconnects with the version of a part, or of an unfinished change, must not seem to have everything.
+        version = current.version if whole else combined_version(versions_of(content.values()).items())
         body = self.cache.whole(current) if whole else self.cache.sotw(current, version, list(content.values()))
         self._offered[sub.type_url] = content
         gone = sorted(sub.held.gone(current) - kept.keys())

@@ -276,3 +276,16 @@ def test_a_vanished_cluster_is_kept_even_after_a_rejection(client: SotwClient) -
     client.nack(got)
     client.machine.publish(make.snapshot(make.cluster("b"), make.route("r", "b")))
     assert [sorted(got.names) for got in client.settle()] == [["a", "b"], ["r"], ["b"]]
+
+
+def test_the_version_of_a_part_is_not_that_of_everything() -> None:
+    """xds_protocol#ack-nack-and-resource-type-instance-version: else whoever asks for everything after a reconnect,
+    having had a part, would get nothing."""
+    content = make.snapshot(make.cluster("a"), make.cluster("b"))
+    first, second = SotwClient(), SotwClient("efgh")
+    for client in (first, second):
+        client.machine.publish(content)
+    first.ask(CLUSTER, "a")
+    (part,) = first.settle()
+    second.ask(CLUSTER, version=part.version)
+    assert [got.names for got in second.settle()] == [["a", "b"]]
