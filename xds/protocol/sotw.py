@@ -103,7 +103,7 @@ class SotwStream(Stream):
         or replaced. None where leaving something out might take it from a client that has it from an earlier stream."""
         content: Mapping[str, Resource] = current.resources
         withheld = self._withheld(sub, current)
-        if not self._knows(sub) and not all(withheld.values()):
+        if not self._knows(sub) and self._may_take(sub, current, withheld):
             return None
         if not sub.wildcard or kept or withheld:
             wanted = {name: withheld.get(name, one) for name, one in content.items() if sub.wants(name)}
@@ -132,6 +132,13 @@ class SotwStream(Stream):
             waiting = {one.name for one in due}.difference(one.name for one in self._unhindered(sub, due))
             instead.update((name, accepted.get(name)) for name in waiting)
         return instead
+
+    def _may_take(self, sub: Subscription, current: ResourceSet, withheld: Mapping[str, Resource | None]) -> bool:
+        """Whether leaving out what is withheld may take it from the client. What it rejected when it had nothing of
+        that name, it has not got from anywhere."""
+        rejections = sub.quarantine.in_force(current)
+        nothing = {name for name, one in rejections.items() if not one.kept}
+        return any(one is None and name not in nothing for name, one in withheld.items())
 
     def _may_have_more(self, sub: Subscription) -> bool:
         """Whether the client returned with an older full state and was told nothing yet: what it asks for by name may

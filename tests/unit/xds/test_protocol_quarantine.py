@@ -396,3 +396,16 @@ def test_a_successor_on_the_same_address_is_tried_again_when_its_predecessor_is_
     received = [(got.names, got.removed) for got in client.settle()]
     assert received == ([([], []), (["new"], [])] if client.machine.sotw else [([], ["old"]), (["new"], [])])
     assert client.machine.states(0)[LISTENER].state == "SYNCED"
+
+
+def test_what_a_returning_client_never_had_does_not_hold_up_the_rest() -> None:
+    """State of the world: leaving it out takes nothing away."""
+    first, second = SotwClient(), SotwClient("efgh")
+    first.machine.publish(make.everything(*clusters(a=0)))
+    first.ask(CLUSTER)
+    (good,) = first.settle()
+    first.nack(push(first, *clusters(a=0, bad=0)), blame("bad"))
+    second.machine.quarantine = first.machine.quarantine
+    second.machine.publish(make.everything(*clusters(a=1, bad=0)))
+    second.ask(CLUSTER, version=good.version)
+    assert [got.names for got in second.settle()] == [["a"]]
