@@ -108,8 +108,9 @@ class Holding:
         """When the next heartbeat is due, or the snapshot's turn comes (seconds); infinity without either."""
         if self.wanted is None or self.flight is not None or self.sent is None or self.sent.empty:
             return math.inf
-        beat = self.sent_at + self.sent.ttl / HEARTBEATS if self._deadline_moved(self.sent) else math.inf
-        return beat if self.kind.neutral is not None else min(beat, self._end(self.sent))
+        lease = self.wanted if self.wanted.version == self.sent.version else self.sent  # its deadline may have moved
+        beat = self.sent_at + lease.ttl / HEARTBEATS if self._deadline_moved(lease) else math.inf
+        return beat if self.kind.neutral is not None else min(beat, self._end(lease))
 
     def took_off(self, send: Send, nonce: str, now: float) -> None:
         """A response with this resource went out."""

@@ -673,3 +673,21 @@ def test_two_leases_of_one_name_are_refused() -> None:
     assert set(leases_of("n", [layer, one], None, {})) == {(RUNTIME, "fault"), FAULT}
     with pytest.raises(LeaseError, match="node 'n' gets two extension configs named 'fault'"):
         leases_of("n", [one, LeasedResource(make.extension("fault", 2), 1)], None, {})
+
+
+def test_a_lease_whose_deadline_moves_away_is_kept_alive() -> None:
+    client = live(ttl=5.0, expires_at=5.0)
+    assert client.machine.wakes_at() == math.inf
+    client.machine.lease(make.lease("limits", {"a": 1}, 5.0))
+    assert client.get() is None
+    client.now = client.machine.wakes_at()
+    assert client.now < 2.0
+    (beat,) = client.settle()
+    assert beat.ttls == {"limits": 5.0}
+
+
+def test_nobody_is_woken_for_a_lease_that_is_left_to_lapse() -> None:
+    client = live()
+    client.machine.lease({})
+    assert client.get() is None
+    assert client.machine.wakes_at() == math.inf
