@@ -68,8 +68,8 @@ async def cycle(number: int, names: list[str]) -> None:
     known = number % 3 != 0
     node = wire.Node(id=f"node-{number % 1000}" if known else f"stranger-{number}", cluster="churn")
     async with grpc.aio.insecure_channel(f"127.0.0.1:{PORT}", options=_FRESH) as channel:
-        method: Any = channel.stream_stream(METHOD)
-        call = method()
+        open_stream: Any = channel.stream_stream  # of raw bytes: the stubs insist on serializers
+        call = open_stream(METHOD)()
         await call.write(wire.DiscoveryRequest(type_url=CLUSTER, node=node).SerializeToString())
         if known:
             await _accept(call)

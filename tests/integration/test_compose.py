@@ -17,10 +17,10 @@ import pytest
 import yaml
 
 from meshctl import config
-from xds.document import parse
 from meshctl.demo.commands import envoy_binary
 from tests.support.hosts import Hosts
 from tests.support.running import wait_for
+from xds.document import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

@@ -28,7 +28,7 @@ def test_the_certificates_are_what_the_mesh_file_names(tmp_path: Path) -> None:
     assert files is not None
     rotation = Rotation(files, lambda: 0.0)
     assert rotation.material.certificate.startswith(b"-----BEGIN CERTIFICATE-----")
-    shown = ["openssl", "x509", "-in", tmp_path / "pki" / "catalog.crt", "-noout", "-ext", "subjectAltName"]
+    shown = ["openssl", "x509", "-in", str(tmp_path / "pki" / "catalog.crt"), "-noout", "-ext", "subjectAltName"]
     names = subprocess.run(shown, check=True, capture_output=True, text=True).stdout
     spiffe = names.partition("URI:")[2].strip()
     xds_policy(loaded).admit(Peer("", spiffe, secure=True), "catalog-0", "catalog")
@@ -40,5 +40,5 @@ def test_the_rules_are_those_of_a_mesh_file(tmp_path: Path) -> None:
     (tmp_path / "mesh.yaml").write_text(f"{secure}    identities:\n{identities}")
     policy = xds_policy(config.load(tmp_path / "mesh.yaml", environ={}))
     grant = policy.admit(Peer("", "spiffe://mesh/ns/shop/sa/catalog", secure=True), "catalog-3", "catalog")
-    assert grant.secrets == {"catalog-tls", "shared-*"}
+    assert grant.secrets == frozenset({"catalog-tls", "shared-*"})
     assert policy.may_observe(Peer("", "spiffe://mesh/ns/ops/sa/admin", secure=True))

@@ -76,9 +76,12 @@ async def test_compressed_exports_are_taken_and_bombs_are_not() -> None:
 
 async def test_who_may_not_speak_for_a_sender_is_not_heard() -> None:
     seen: list[Export] = []
-    response = await OtlpReceiver(lambda export: not seen.append(export), lambda *_: False)._export(
-        request().SerializeToString(), None
-    )
+
+    def accept(export: Export) -> bool:
+        seen.append(export)
+        return True
+
+    response = await OtlpReceiver(accept, lambda *_: False)._export(request().SerializeToString(), None)
     assert (seen, response.partial_success.rejected_data_points) == ([], 3)
 
 
