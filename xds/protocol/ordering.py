@@ -32,9 +32,9 @@ NAMES_CLUSTERS = frozenset({LISTENER, EXTENSION_CONFIG, SCOPED_ROUTE, ROUTE, VIR
 #: What may hold a route configuration that leaves its virtual hosts to VHDS.
 LEAVES_OUT_HOSTS = frozenset({LISTENER, SCOPED_ROUTE, ROUTE})
 
-#: Where two resources exclude each other (listeners with one address, scopes with one key), the successor is rejected,
-#: because additions come first. Once its predecessor is gone it gets another chance.
-RETRY_AFTER_REMOVAL = frozenset({LISTENER, SCOPED_ROUTE})
+#: Where two resources exclude each other (listeners with one address, scopes with one key), the successor is rejected
+#: with these words, because additions come first. Once its predecessor is gone it gets another chance.
+CONFLICTS: Mapping[str, str] = MappingProxyType({LISTENER: "duplicate address", SCOPED_ROUTE: "scope key conflict"})
 
 
 def in_order(types: Iterable[str]) -> list[str]:

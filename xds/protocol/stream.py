@@ -167,7 +167,8 @@ class Stream(ABC):
 
     def _acked(self, sub: Subscription, now: float) -> None:
         sub.acked(now)
-        if sub.vacates and sub.type_url in ordering.RETRY_AFTER_REMOVAL and sub.acquit():
+        conflict = ordering.CONFLICTS.get(sub.type_url) if sub.vacates else None
+        if conflict is not None and sub.acquit(conflict):
             self.idle = False
 
     def _nacked(self, sub: Subscription, error: str, now: float, *, tell_apart: bool = True) -> None:

@@ -95,14 +95,13 @@ class Subscription:
         for name in added & self.rejected.keys():
             del self.rejected[name]
         if self.quarantine:
-            self._ask_again(added, known)
+            self._ask_again(known)
 
-    def _ask_again(self, added: Iterable[str], known: Collection[str]) -> None:
-        """What is asked for must be answered. For a resource in quarantine the last good version does, unless that is
-        what the client had when it asked again."""
+    def _ask_again(self, known: Collection[str]) -> None:
+        """Who rejected something on this stream and asks for it again, gets it. From whoever merely returns it is kept
+        back."""
         rejections = self.quarantine.of(self.type_url)
-        again = [name for name in added if name in rejections and (name in known or rejections[name].good is None)]
-        self.quarantine.pardon(self.type_url, again)
+        self.quarantine.pardon(self.type_url, [name for name in known if name in rejections])
 
     def _widen(self) -> None:
         """From names to everything: what was not asked for so far is owed."""
@@ -237,9 +236,17 @@ class Subscription:
             self.forced |= members[name]
 
     def missing(self, current: ResourceSet) -> list[str]:
-        """Names that the client is owed an answer about, that do not exist and that it does not have either: what it
-        has is taken from it in its turn."""
-        return sorted(name for name in self.forced - current.resources.keys() if name not in self.held)
+        """Names that the client is owed an answer about, that do not exist (for this client at least) and that it does
+        not have either: what it has is taken from it in its turn."""
+        absent = self.forced - current.resources.keys()
+        if self.quarantine:
+            absent |= self._kept_back(current)
+        return sorted(name for name in absent if name not in self.held)
+
+    def _kept_back(self, current: ResourceSet) -> set[str]:
+        """What the client asks for, has rejected, and gets nothing instead of."""
+        rejections = self.quarantine.in_force(current).items()
+        return {name for name, one in rejections if name in self.forced and one.good is None}
 
     def removals(self, current: ResourceSet) -> list[str]:
         """Names that the client has and that exist no longer."""
@@ -346,11 +353,14 @@ class Subscription:
             self.held.pop(name)
             self.forced.add(name)
 
-    def acquit(self) -> bool:
-        """Forget all rejections, so that everything is tried once more; whether there were any."""
-        found = self.quarantine.pardon(self.type_url, list(self.quarantine.of(self.type_url))) or bool(self.rejected)
-        self.forced.update(self.rejected)
-        self.rejected.clear()
+    def acquit(self, words: str) -> bool:
+        """Forget rejections for this reason, so that what was rejected is tried once more; whether there were any."""
+        rejections = self.quarantine.of(self.type_url)
+        found = self.quarantine.pardon(self.type_url, [n for n, one in rejections.items() if words in one.message])
+        if self.rejected and words in self.error:
+            self.forced.update(self.rejected)
+            self.rejected.clear()
+            found = True
         self._settled = None
         return found
 

@@ -275,6 +275,23 @@ def test_a_restarted_client_gets_the_last_good_version(client: Client) -> None:
     assert again.settle() == []
 
 
+def test_a_returning_client_is_told_that_what_it_rejected_does_not_exist() -> None:
+    """xds_protocol#knowing-when-a-requested-resource-does-not-exist: the client need not wait for a timeout."""
+    client = DeltaClient()
+    client.machine.publish(make.everything(*map(make.endpoints, "ab")))
+    client.ask(ENDPOINT, "a", "b")
+    got = client.get()
+    assert got is not None
+    client.nack(got, '\ncluster_name: "a"\n')
+    again = DeltaClient("next", ANOTHER)
+    again.machine.quarantine = client.machine.quarantine
+    again.machine.publish(client.machine.snapshot)
+    again.ask(ENDPOINT, "a", "b")
+    assert [(got.names, got.removed) for got in again.settle()] == [(["b"], ["a"])]
+    again.machine.publish(make.everything(make.endpoints("a", 1), make.endpoints("b")))
+    assert [(got.names, got.removed) for got in again.settle()] == [(["a"], [])]
+
+
 def test_a_full_state_leaves_nothing_out_that_the_client_may_have() -> None:
     """Of a client that comes from an unknown stream it is not known what it has: absence would delete it."""
     client = SotwClient()
@@ -309,7 +326,9 @@ def test_who_rejects_something_and_asks_for_it_at_once_does_not_get_it_again() -
     got = client.get()
     assert got is not None
     client.ask(ENDPOINT, "a", nonce=got.nonce, error='\ncluster_name: "a"\n')
-    assert [got.names for got in client.settle()] == [["b"]]
+    assert [(got.names, got.removed) for got in client.settle()] == [(["b"], ["a"])], (
+        "for this client it does not exist"
+    )
 
 
 # What refers to what
@@ -372,6 +391,18 @@ def test_new_routes_go_out_even_if_one_of_their_clusters_is_in_quarantine(client
     assert client.get() is None
     client.ack(second)
     assert [got.type_url for got in client.settle()] == [ROUTE]
+
+
+def test_a_removal_is_no_reason_to_try_again_what_was_bad_by_itself(client: Client) -> None:
+    """xds_protocol#nack"""
+    client.machine.publish(make.everything(make.listener("old", 1)))
+    client.ask(LISTENER)
+    client.settle()
+    client.nack(
+        push(client, make.listener("old", 1), make.listener("bad", 1)), "Error adding/updating listener(s) bad: no"
+    )
+    client.machine.publish(make.everything(make.listener("bad", 1)))
+    assert [got.names for got in client.settle()] == [[]]
 
 
 def test_word_of_what_never_existed_is_no_removal() -> None:
