@@ -49,10 +49,12 @@ class SotwStream(Stream):
         if sub.nonce:
             if sub.flight is not None and request.error is None and sub.type_url in FULL_STATE:
                 self._accepted[sub.type_url] = self._offered[sub.type_url]
+                sub.brought = frozenset()
             self._answered(sub, request.nonce, request.error, now)
         elif request.version:
             self._claims[sub.type_url] = request.version
             self._returning.add(sub.type_url)
+            sub.brought = frozenset(request.names or (WILDCARD,))
         self._rename(sub, request.names)
 
     def _rename(self, sub: Subscription, names: tuple[str, ...]) -> None:

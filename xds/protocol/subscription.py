@@ -42,6 +42,7 @@ class Subscription:
     ``collections`` are those of ``names`` that stand for many resources. The response in flight ``vacates`` if it takes
     something away that the client had.
     ``rejected`` counts where it cannot be told which resource of a response was bad, ``quarantine`` where it can.
+    ``brought`` are names that a client may have from an earlier stream, nobody knows in which version.
     ``_replaced`` is what the client had accepted of what the response in flight changes, None where that is not known.
     """
 
@@ -62,6 +63,7 @@ class Subscription:
     acked_version: str = ""
     changed_at: float | None = None
     aside: set[str] = field(default_factory=set)
+    brought: frozenset[str] = frozenset()
     quarantine: Quarantine = field(default_factory=Quarantine)
     vacates: bool = False
     _replaced: dict[str, Resource | None] = field(default_factory=dict)
@@ -166,6 +168,10 @@ class Subscription:
         self.unconfirmed.clear()
         self.forced.clear()
         self._settled = self._nothing_gone = None
+
+    def may_have(self, name: str) -> bool:
+        """Whether the client has this resource in some version, or may have it from an earlier stream."""
+        return name in self.held or name in self.brought or WILDCARD in self.brought
 
     def confirms(self, name: str) -> bool:
         """Whether the client has accepted this resource in some version."""

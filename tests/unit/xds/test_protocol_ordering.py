@@ -248,3 +248,17 @@ def test_what_waited_when_a_wildcard_was_answered_first_follows() -> None:
     assert client.get() is None
     client.ack(clusters)
     assert [got.bodies for got in client.settle()] == [{"l": waiting.body}]
+
+
+def test_a_returning_client_keeps_its_routes_while_their_new_cluster_is_rejected() -> None:
+    """State of the world does not tell which routes it has; the ones that it names it may have in an older version."""
+    client = SotwClient()
+    client.machine.publish(make.everything(make.cluster("b", eds=False), make.route("r", "b"), make.route("new", "b")))
+    client.ask(CLUSTER, version="of a dead server")
+    client.ask(ROUTE, "r", version="of a dead server")
+    clusters = client.get()
+    assert clusters is not None
+    client.nack(clusters)
+    assert client.settle() == []
+    client.ask(ROUTE, "r", "new")
+    assert [got.names for got in client.settle()] == [["new"]], "it is none of the old ones"
