@@ -54,8 +54,8 @@ def holds_back(one: Resource, sub: Subscription, clusters: Subscription | None, 
     It waits while this stream has not accepted one of them in any version. A client that subscribes to no clusters
     here, or whose clusters are not ours (they come from its bootstrap), is not waited for; nor is one that asks for
     clusters by name, as gRPC does, about a cluster that it did not ask for: it learns the name from this very resource.
-    Where what is missing was *rejected*, a client that may have the resource in an older version keeps that; one that has
-    none gets the new one, because routes to most clusters are better than no routes at all.
+    Where what is missing was *rejected*, a client that may have the resource in an older version keeps that; one that
+    has none gets the new one, because routes to most clusters are better than no routes at all.
     """
     if clusters is None or known is None or clusters.confirms_all(known):
         return False
