@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import secrets
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,7 +19,7 @@ import grpc.aio
 from xds import codec
 from xds.canary import GroupStatus, RolloutNotice
 from xds.convergence import Change, Converged
-from xds.errors import AccessDenied, LimitExceeded, PortInUse
+from xds.errors import AccessDenied, LimitExceeded
 from xds.loads import LoadReport
 from xds.preflight import Preflight
 from xds.protocol.delta import DeltaStream
@@ -33,9 +32,11 @@ from xds.protocol.sotw import SotwStream
 from xds.protocol.stream import Stream
 from xds.server.connection import Connection, Decoder, Failure
 from xds.server.csds import ClientStatus
-from xds.server.gate import Gate, Refusal, options, quiet, status_of
+from xds.server.gate import Gate, Refusal, quiet, status_of
+from xds.server.herald import Herald
 from xds.server.identity import Peer, Policy, peer_of
 from xds.server.lrs import LoadReporting
+from xds.server.port import bind, options
 from xds.server.releases import Releases
 from xds.server.services import METHODS, Behavior, Context, Method, StreamHandler
 from xds.server.settings import Settings
@@ -43,12 +44,7 @@ from xds.server.slots import Slots, Unread
 from xds.server.tls import Rotation, TlsChange, TlsFiles
 from xds.snapshot import Snapshot
 from xds.status import EVENT_KINDS, EventKind, StatusBoard, XdsEvent
-from xds.types import short_name
 
-log = logging.getLogger(__name__)
-
-#: Above their defaults (1,000) gRPC's C core drops pending streams at random when everybody reconnects at once.
-_PENDING_REQUESTS = 100_000
 #: Calls of all kinds that are under way, for each stream that may be open.
 _CALLS_PER_STREAM = 2
 #: The longest and the shortest pause (seconds) between two looks at which heartbeats are due.
@@ -77,8 +73,7 @@ class XdsServer:
         preflight: Preflight | None = None,
     ) -> None:
         self.status = StatusBoard(clock, on_converged=on_converged)
-        self._on_event = on_event
-        self._kinds = frozenset(kinds) if on_event is not None else frozenset()
+        self._herald = Herald(on_event, kinds, clock)
         self._clock = clock
         self._settings = settings or Settings()
         self._tls = tls
@@ -114,12 +109,12 @@ class XdsServer:
         no certificate to serve. With ``reuse_port`` other processes of the same user may share the port."""
         rotation = Rotation(self._tls, self._clock, self._certificate_reporter()) if self._tls else None
         server = grpc.aio.server(
-            options=[*self._options(), ("grpc.so_reuseport", int(reuse_port))],
+            options=options(self._settings, secure=rotation is not None, reuse=reuse_port),
             maximum_concurrent_rpcs=_CALLS_PER_STREAM * self._settings.limits.streams,
         )
         own = StreamHandler({method.path: self._behavior(method) for method in METHODS})
         server.add_generic_rpc_handlers((own, *self._reporting(), *handlers))
-        bound = _bind(server, host, port, rotation)
+        bound = bind(server, host, port, rotation)
         self._stopping = False
         quiet()
         await server.start()
@@ -303,7 +298,9 @@ class XdsServer:
         return [one for one in machines if one.node is not None and one.node.id == node_id]
 
     def announce(self, notice: RolloutNotice) -> None:
-        self._tell(notice.kind, notice.node_id or notice.group, message=f"group {notice.group}: {notice.message}")
+        self._herald.tell(
+            notice.kind, notice.node_id or notice.group, message=f"group {notice.group}: {notice.message}"
+        )
 
     # What connections tell (connection.Host)
 
@@ -323,13 +320,13 @@ class XdsServer:
         node = connection.machine.node
         if node is not None:
             self.status.opened(connection.machine, node)
-            self._tell("connect", node.id, message=f"Envoy {node.user_agent_version}".strip())
+            self._herald.tell("connect", node.id, message=f"Envoy {node.user_agent_version}".strip())
 
     def sent(self, connection: Connection, response: Response) -> None:
         self.status.count(response)
         node = connection.machine.node
-        if node is not None and not response.heartbeat and "push" in self._kinds:
-            self._tell("push", node.id, response.type_url, response.version, _content(response))
+        if node is not None:
+            self._herald.pushed(node.id, response)
 
     def rested(self, connection: Connection) -> None:
         self.status.rested(connection.machine)
@@ -339,7 +336,7 @@ class XdsServer:
         for notice in notices:
             self.status.note(notice, connection.machine)
             if node is not None:
-                self._tell(notice.kind, node.id, notice.type_url, notice.version, notice.message)
+                self._herald.tell(notice.kind, node.id, notice.type_url, notice.version, notice.message)
         if node is not None and node.id in self._releases.canaries:
             self._releases.noted(node.id, notices)
 
@@ -351,11 +348,11 @@ class XdsServer:
         node = connection.machine.node
         if node is not None:
             self.status.closed(connection.machine, node)
-            self._tell("disconnect", node.id, message=str(connection.failure or ""))
+            self._herald.tell("disconnect", node.id, message=str(connection.failure or ""))
 
     def _refused(self, refusal: Refusal, peer: Peer, node_id: str) -> None:
         kind: EventKind = "denied" if isinstance(refusal, AccessDenied) else "limited"
-        self._tell(kind, node_id, version=refusal.reason, message=f"{peer.key}: {refusal}")
+        self._herald.tell(kind, node_id, version=refusal.reason, message=f"{peer.key}: {refusal}")
 
     def _certificate_reporter(self) -> Callable[[TlsChange], None]:
         """gRPC looks for a new certificate on a thread of its own; what it found is told on ours."""
@@ -368,45 +365,4 @@ class XdsServer:
         return report
 
     def _certificate_changed(self, change: TlsChange) -> None:
-        self._tell("certificate", "", version=change.outcome, message=change.message)
-
-    def _tell(self, kind: EventKind, node_id: str, type_url: str = "", version: str = "", message: str = "") -> None:
-        """A listener that fails must not cost a proxy its stream."""
-        if self._on_event is None or kind not in self._kinds:
-            return
-        event = XdsEvent(kind, node_id, short_name(type_url) if type_url else "", version, message, self._clock())
-        try:
-            self._on_event(event)
-        except Exception:
-            log.exception("a listener failed on %s", event)
-
-    def _options(self) -> list[tuple[str, Any]]:
-        return [
-            ("grpc.server.max_pending_requests", _PENDING_REQUESTS),
-            ("grpc.server.max_pending_requests_hard_limit", _PENDING_REQUESTS),
-            *options(self._settings.limits, secure=self._tls is not None),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.keepalive_time_ms", round(self._settings.keepalive_seconds * 1e3)),
-            ("grpc.keepalive_timeout_ms", round(self._settings.keepalive_timeout_seconds * 1e3)),
-            # An unanswered ping ends a connection after this, by default a minute, whatever keepalive's own timeout is.
-            ("grpc.http2.ping_timeout_ms", round(self._settings.keepalive_timeout_seconds * 1e3)),
-        ]
-
-
-def _bind(server: grpc.aio.Server, host: str, port: int, tls: Rotation | None) -> int:
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    try:
-        bound = server.add_secure_port(address, tls.credentials()) if tls else server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise PortInUse(host, port) from error
-    if not bound:
-        raise PortInUse(host, port)
-    return bound
-
-
-def _content(response: Response) -> str:
-    """What was pushed, in a few words."""
-    parts = [f"{len(response.names)} sent"]
-    if response.removed:
-        parts.append(f"{len(response.removed)} removed")
-    return ", ".join(parts)
+        self._herald.tell("certificate", "", version=change.outcome, message=change.message)
