@@ -48,14 +48,20 @@ class SotwStream(Stream):
             return
         if sub.nonce:
             if sub.flight is not None and request.error is None and sub.type_url in FULL_STATE:
-                self._accepted[sub.type_url] = self._offered[sub.type_url]
-                sub.brought = frozenset()
+                self._took(sub, self._offered[sub.type_url])
             self._answered(sub, request.nonce, request.error, now)
         elif request.version:
             self._claims[sub.type_url] = request.version
             self._returning.add(sub.type_url)
             sub.brought = frozenset(request.names or (WILDCARD,))
         self._rename(sub, request.names)
+
+    def _took(self, sub: Subscription, content: Mapping[str, Resource]) -> None:
+        """The client accepted a full state, and with it what was in there instead of what it had rejected."""
+        self._accepted[sub.type_url] = content
+        sub.brought = frozenset()
+        for name in sub.quarantine.of(sub.type_url).keys() & content.keys():
+            sub.held[name] = content[name].version
 
     def _rename(self, sub: Subscription, names: tuple[str, ...]) -> None:
         """The request's names replace the earlier ones; only what is new is owed an answer."""

@@ -440,3 +440,16 @@ def test_what_a_returning_client_never_had_does_not_hold_up_the_rest() -> None:
     second.machine.publish(make.everything(*clusters(a=1, bad=0)))
     second.ask(CLUSTER, version=good.version)
     assert [got.names for got in second.settle()] == [["a"]]
+
+
+def test_what_came_along_in_its_last_good_version_is_not_sent_again() -> None:
+    client = SotwClient()
+    client.machine.publish(make.everything(*clusters(bad=0, c=0)))
+    client.ask(CLUSTER)
+    client.settle()
+    client.nack(push(client, *clusters(bad=1, c=0)), blame("bad"))
+    client.machine.publish(make.everything(*clusters(bad=1, c=1)))
+    (got,) = client.settle()
+    assert got.bodies["bad"] == make.cluster("bad", 0, eds=False).body
+    client.machine.publish(make.everything(*clusters(bad=0, c=1)))
+    assert client.settle() == []
