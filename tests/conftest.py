@@ -9,8 +9,17 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # No test is timed: a busy machine must not turn a slow example into a failure.
-settings.register_profile("meshctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("meshctl")
+_settings = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("meshctl", _settings)
+#: HYPOTHESIS_PROFILE=thorough runs fifty times as many examples wherever their number is ``examples(...)``.
+settings.register_profile("thorough", _settings, max_examples=5000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "meshctl"))
+
+
+def examples(usual: int) -> int:
+    """How many examples to try: ``usual`` in the normal run, in proportion in other profiles."""
+    return max(1, usual * settings().max_examples // 100)
+
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -1,0 +1,350 @@
+"""Both variants of the protocol against clients that were written from its text, over random histories.
+
+The clients and their world are in tests/support; :class:`~tests.support.xds_judge.Judge` checks every response. Here
+are the steps of a history and what must hold when nothing is on its way. ``HYPOTHESIS_PROFILE=thorough`` runs many more.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection
+from typing import Any
+
+from hypothesis import assume, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from tests.conftest import examples
+from tests.support.xds_clients import STAR, Client, DeltaClient, Manner, Received, SotwClient
+from tests.support.xds_judge import Judge
+from tests.support.xds_world import TYPES, World, published, service
+from xds import _wire_pb2 as wire
+from xds import codec
+from xds.model import RuntimeLayer
+from xds.protocol.delta import DeltaStream
+from xds.protocol.leases import lease_of
+from xds.protocol.responses import ResponseCache
+from xds.protocol.sotw import SotwStream
+from xds.protocol.stream import Stream
+from xds.types import CLUSTER, ENDPOINT, FULL_STATE, LISTENER, ROUTE, RUNTIME
+
+CLUSTERS, ROUTES, LISTENERS = ("a", "b", "c"), ("r", "s"), ("l", "m")
+NAMES = {CLUSTER: CLUSTERS, ENDPOINT: tuple(map(service, CLUSTERS)), ROUTE: ROUTES, LISTENER: LISTENERS}
+
+ENVOY = wire.Node(id="one", user_agent_name="envoy", user_agent_version="1.40.0")
+GRPC = wire.Node(id="one", user_agent_name="gRPC C-core", user_agent_version="1.80.0")
+
+content = st.sampled_from([0, 0, 1, 2, 3, 7, 8])
+targets = st.frozensets(st.sampled_from(CLUSTERS), max_size=2)
+edit = st.one_of(
+    st.tuples(st.just("cluster"), st.sampled_from(CLUSTERS), st.tuples(content, st.sampled_from([True, True, False]))),
+    st.tuples(st.just("no cluster"), st.sampled_from(CLUSTERS), st.none()),
+    st.tuples(st.just("endpoints"), st.sampled_from(NAMES[ENDPOINT]), content),
+    st.tuples(st.just("route"), st.sampled_from(ROUTES), st.tuples(content, targets)),
+    st.tuples(
+        st.just("listener"), st.sampled_from(LISTENERS), st.tuples(content, st.sampled_from(["", *ROUTES]), targets)
+    ),
+    st.tuples(st.just("no listener"), st.sampled_from(LISTENERS), st.none()),
+)
+type_urls = st.sampled_from(TYPES)
+manners = st.builds(Manner, st.booleans(), st.booleans())
+
+
+class Machine(RuleBasedStateMachine):
+    """A history of one client. Subclasses choose the variant."""
+
+    sotw = False
+
+    @initialize(
+        follow=st.sampled_from(["envoy", "envoy", "grpc", ""]), explicit=st.booleans(), edits=st.lists(edit, max_size=6)
+    )
+    def begin(self, follow: str, explicit: bool, edits: list[tuple[str, str, Any]]) -> None:
+        made = SotwClient if self.sotw else DeltaClient
+        self.client: Client = made(follow, GRPC if follow == "grpc" else ENVOY)
+        self.world, self.judge, self.explicit = World(), Judge(self.client), explicit
+        self.client.asked = self.judge.asked
+        self.wanted: dict[str, RuntimeLayer] = {}
+        self.cache = ResponseCache()
+        self._wish(follow)
+        self.streams = 0
+        self._connect(quarantine=None)
+        self._change(edits)
+        self._open(TYPES if follow else ())
+
+    def _wish(self, follow: str) -> None:
+        wants = self.client.interest
+        if follow == "envoy":
+            wants[CLUSTER].star = wants[LISTENER].star = True
+            wants[RUNTIME].names = {"limits"} if self.sotw else {"limits", "chaos"}
+        elif follow == "grpc":
+            wants[LISTENER].names = {"l"}
+
+    # The server
+
+    def _connect(self, quarantine: Any) -> None:
+        self.streams += 1
+        made = SotwStream if self.sotw else DeltaStream
+        self.stream: Stream = made(f"n{self.streams}", self.cache)
+        if quarantine is not None:
+            self.stream.quarantine = quarantine
+        self.client.connect(self._serve)
+        self.judge.connected(forgetful=quarantine is None)
+        if self.judge.content is not None:
+            self.stream.publish(published(self.judge.content))
+        self._lease()
+
+    def _serve(self, data: bytes) -> None:
+        decode = codec.decode_sotw_request if self.sotw else codec.decode_delta_request
+        self.stream.receive(decode(data), self.client.now)
+
+    def _publish(self) -> None:
+        things = self.world.things()
+        self.stream.publish(published(things))
+        self.judge.published(things)
+
+    def _lease(self) -> None:
+        self.stream.lease({(RUNTIME, name): lease_of(one) for name, one in self.wanted.items()})
+
+    def _change(self, edits: list[tuple[str, str, Any]]) -> None:
+        world = self.world
+        for what, name, value in edits:
+            if what.startswith("no "):
+                (world.clusters if what == "no cluster" else world.listeners).pop(name, None)
+            else:
+                fields: dict[str, dict[str, Any]] = vars(world)
+                fields[what if what == "endpoints" else f"{what}s"][name] = value
+
+    # The client
+
+    def _open(self, types: Collection[str], old_nonce: str = "") -> None:
+        for type_url in (*types, RUNTIME):
+            paused = type_url == CLUSTER and self.client.quiet
+            if self.client.interest[type_url] and type_url not in self.client.told and not paused:
+                self.client.open(type_url, explicit=self.explicit, old_nonce=old_nonce)
+                self.judge.opened(type_url)
+
+    def _poll(self) -> Received | None:
+        response = self.stream.poll(self.client.now)
+        if response is None:
+            return None
+        got = self.client.receive(response.data)
+        self.judge.check(got)
+        self.client.inbox.append(got)
+        return got
+
+    def _process(self, got: Received, manner: Manner, add: Collection[str] = (), drop: Collection[str] = ()) -> None:
+        removed = self.judge._taken_away(got) if got.type_url != RUNTIME else set()
+        error = self.client.process(got, manner, add, drop)
+        self.judge.answers(got, error, removed, telling=manner.telling)
+        self._open(TYPES if self.client.follow else ())
+
+    # Steps
+
+    @rule(edits=st.lists(edit, min_size=1, max_size=4))
+    def publish(self, edits: list[tuple[str, str, Any]]) -> None:
+        self._change(edits)
+        self._publish()
+
+    @rule()
+    def deliver(self) -> None:
+        self._poll()
+
+    @precondition(lambda self: self.client.inbox)
+    @rule(which=st.integers(0, 3), manner=manners)
+    def process(self, which: int, manner: Manner) -> None:
+        inbox = self.client.inbox
+        self._process(inbox[which % len(inbox)], manner)
+
+    @precondition(lambda self: self.client.inbox and not self.client.follow)
+    @rule(which=st.integers(0, 3), manner=manners, data=st.data())
+    def answer_with_other_names(self, which: int, manner: Manner, data: st.DataObject) -> None:
+        got = self.client.inbox[which % len(self.client.inbox)]
+        assume(got.type_url != RUNTIME)
+        add, drop = self._draw_names(got.type_url, data)
+        self._process(got, manner, add, drop)
+
+    @precondition(lambda self: not self.client.follow)
+    @rule(type_url=type_urls, data=st.data())
+    def ask(self, type_url: str, data: st.DataObject) -> None:
+        if type_url not in self.client.told:
+            wish = self.client.interest[type_url]
+            if not wish:
+                star = type_url in FULL_STATE and data.draw(st.booleans())
+                names = data.draw(st.sets(st.sampled_from(NAMES[type_url]), min_size=0 if star else 1))
+                wish.star, wish.names = star, names
+            self._open((type_url,))
+            return
+        self.client.change(type_url, *self._draw_names(type_url, data))
+
+    @precondition(lambda self: not self.client.follow)
+    @rule(type_url=type_urls, data=st.data())
+    def ask_with_a_stale_nonce(self, type_url: str, data: st.DataObject) -> None:
+        assume(type_url in self.client.told)
+        self.client.change(type_url, *self._draw_names(type_url, data), nonce="of-a-dead-server")
+
+    def _draw_names(self, type_url: str, data: st.DataObject) -> tuple[list[str], list[str]]:
+        """Names to add and to drop. A state-of-the-world client that never named anything cannot stop wanting all."""
+        wish, told = self.client.interest[type_url], self.client.told[type_url]
+        have = wish.all
+        names = {*NAMES[type_url], *([STAR] if type_url in FULL_STATE else [])}
+        droppable = have if not self.sotw or told.named else have - {STAR}
+        drop = data.draw(st.sets(st.sampled_from(sorted(droppable)))) if droppable else set()
+        again = set() if self.sotw else have - {STAR}
+        possible = sorted((names - have | again) - drop)
+        add = data.draw(st.sets(st.sampled_from(possible))) if possible else set()
+        for name in add & have:
+            self.client.cache[type_url].pop(name, None)
+        return sorted(add), sorted(drop)
+
+    @rule(type_url=st.sampled_from([*TYPES, RUNTIME]))
+    def repeat_an_answer(self, type_url: str) -> None:
+        self.client.repeat(type_url)
+
+    @rule(
+        arrived=st.booleans(),
+        forgetful=st.booleans(),
+        shuffled=st.permutations(TYPES),
+        nonce=st.sampled_from(["", "n1-3"]),
+    )
+    def reconnect(self, arrived: bool, forgetful: bool, shuffled: list[str], nonce: str) -> None:
+        """What was on its way is lost, or only the answer is. An Envoy asks in its own order."""
+        client = self.client
+        self.client.asked = lambda *_: None
+        client.connect(lambda _: None)
+        for got in list(client.inbox) if arrived else ():
+            client.process(got, Manner())
+        client.asked = self.judge.asked
+        self._connect(None if forgetful else self.stream.quarantine)
+        self._open(TYPES if client.follow else shuffled, nonce)
+
+    @rule(name=st.sampled_from(["limits", "chaos"]), value=st.integers(0, 3), lasts=st.sampled_from([None, None, 9.0]))
+    def lease(self, name: str, value: int, lasts: float | None) -> None:
+        """0 ends the lease."""
+        self.wanted.pop(name, None)
+        if value:
+            ends = None if lasts is None else self.client.now + lasts
+            self.wanted[name] = RuntimeLayer(name, {"key": value}, 15.0 if name == "limits" else 5.0, ends)
+        self._lease()
+
+    @rule(seconds=st.sampled_from([0.5, 2.0, 6.0, 20.0]))
+    def sleep(self, seconds: float) -> None:
+        self.client.now += seconds
+
+    @rule(seconds=st.sampled_from([1.0, 7.0, 20.0]))
+    def attend(self, seconds: float) -> None:
+        """Time passes while both sides do what they should: no lease ends that should not."""
+        end = self.client.now + seconds
+        self._settle(Manner())
+        while self.client.now < (wakes := self.stream.wakes_at()) < end:
+            self.client.now = wakes
+            self._alive()
+            self._settle(Manner())
+        self.client.now = end
+
+    @rule(manner=manners)
+    def settle(self, manner: Manner) -> None:
+        self._settle(manner)
+        self._rests()
+
+    # At rest
+
+    def _settle(self, manner: Manner) -> None:
+        """Everything that is on its way arrives and is answered. It must come to an end."""
+        for _ in range(80):
+            if self.client.inbox:
+                self._process(self.client.inbox[0], manner)
+            elif self._poll() is None and not self._once_more():
+                if not self.client.quiet:
+                    break
+                self._time_out()
+        else:
+            raise AssertionError("it never comes to rest")
+        self._nothing_more()
+
+    def _once_more(self) -> bool:
+        """Say again what the server had to ignore, because it crossed with a response."""
+        told, wishes = self.client.told, self.client.interest
+        ignored = [url for url, one in told.items() if one.all != wishes[url].all]
+        for type_url in ignored:
+            self.client.repeat(type_url)
+        return bool(ignored)
+
+    def _time_out(self) -> None:
+        """Clusters wait for endpoints until a timeout only if those are refused."""
+        client, things = self.client, self.judge.content
+        services = {client.cache[CLUSTER][name].service for name in client.warming}
+        good = {one.name for one in things[ENDPOINT].values() if not one.bad} if things else set()
+        assert ENDPOINT in self.judge.untold or not services & good, f"clusters wait for endpoints: {services & good}"
+        client.give_up_warming()
+        self._open(TYPES)
+
+    def _nothing_more(self) -> None:
+        """The same content anew is no news, nor is an answer that was given already."""
+        if self.judge.content is not None:
+            self.stream.publish(published(self.judge.content))
+        for type_url in self.client.told:
+            self.client.repeat(type_url)
+        assert self.stream.poll(self.client.now) is None
+        if all(one.expires_at is None for one in self.wanted.values()):
+            assert self.stream.wakes_at() > self.client.now, "time alone would not get any further"
+
+    def _rests(self) -> None:
+        """The client has what it asked for, as far as it accepts it."""
+        things = self.judge.content
+        if things is None:
+            return
+        told = {url: one for url, one in self.client.told.items() if url != RUNTIME}
+        wanted = {url: {n: t for n, t in things[url].items() if one.wants(n)} for url, one in told.items()}
+        clean = not any(thing.bad for url in TYPES for thing in things[url].values())
+        for type_url, expected in wanted.items():
+            has = self.client.cache[type_url]
+            if clean:
+                extra = has.keys() - expected.keys()
+                assert not extra or (self.sotw and type_url not in FULL_STATE), f"{type_url}: too much: {extra}"
+            if clean or (type_url in (CLUSTER, ENDPOINT) and type_url not in self.judge.untold):
+                good = {name: one for name, one in expected.items() if not one.bad}
+                assert good.items() <= has.items(), f"{type_url}: {good} is not in {has}"
+        if clean:
+            self._synced(told)
+
+    def _synced(self, told: Collection[str]) -> None:
+        states = self.stream.states(self.client.now)
+        assert {url: states[url].state for url in told} == dict.fromkeys(told, "SYNCED")
+        if self.client.follow == "envoy":
+            assert not self.client.warming, "clusters wait for their endpoints"
+
+    def _alive(self) -> None:
+        """Every lease that was asked for is alive (a client without the feature has none)."""
+        for name, one in self.wanted.items():
+            asked = RUNTIME in self.client.told and name in self.client.told[RUNTIME].names
+            if asked and (one.expires_at is None or self.client.now < one.expires_at - 0.1):
+                layer = self.client.layer(name)
+                assert layer is not None, f"{name} ended"
+                assert layer.body == lease_of(one).resource.body
+
+    def teardown(self) -> None:
+        """In the end everything is acceptable, and the client has it."""
+        if sys.exc_info()[0] is not None or not hasattr(self, "client"):
+            return
+        self.world.heal()
+        self._publish()
+        self._settle(Manner())
+        self._rests()
+        self._alive()
+
+
+class DeltaMachine(Machine):
+    """The incremental variant."""
+
+
+class SotwMachine(Machine):
+    """State of the world."""
+
+    sotw = True
+
+
+TestDelta = DeltaMachine.TestCase
+TestSotw = SotwMachine.TestCase
+TestDelta.settings = TestSotw.settings = settings(
+    max_examples=examples(150), stateful_step_count=30, report_multiple_bugs=False
+)

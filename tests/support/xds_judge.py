@@ -1,0 +1,252 @@
+"""What must hold of every response on a stream, whatever happened before: the rules, seen from outside.
+
+https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol. Each check compares a response with what the client
+has at that moment, and with what it said.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+
+from tests.support.xds_clients import STAR, Client, Received, SotwClient
+from tests.support.xds_world import TYPES, Thing
+from xds.types import CLUSTER, ENDPOINT, FULL_STATE, LISTENER, ROUTE, RUNTIME
+
+Things = Mapping[str, Mapping[str, Thing]]
+
+#: What may be sent although the client has it: it asked again, it refused it, it may have dropped it, or it is warming.
+Excuses = dict[str, set[str]]
+
+
+class Judge:
+    """Follows one client over its streams. ``content`` is what is published, None while nothing is."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.content: Things | None = None
+        self.excuses: Excuses = defaultdict(set)
+        self.refused: dict[str, dict[str, str]] = defaultdict(dict)
+        self.untold: set[str] = set()
+        self.versions: dict[tuple[str, str], frozenset[tuple[str, str]]] = {}
+        self.nonces: set[str] = set()
+        self.answered: set[str] = set()
+        self.returning: set[str] = set()
+        self.offered: dict[str, Mapping[str, Thing]] = {}
+        self.leases: dict[str, tuple[str, float]] = {}
+        self.sent = 0
+
+    @property
+    def sotw(self) -> bool:
+        return isinstance(self.client, SotwClient)
+
+    # What happened
+
+    def connected(self, *, forgetful: bool) -> None:
+        """A new stream, perhaps of a server that remembers nothing."""
+        self.excuses.clear()
+        self.answered.clear()
+        self.returning.clear()
+        self.leases.clear()
+        for type_url in list(self.refused):
+            if forgetful or type_url in self.untold:
+                del self.refused[type_url]
+        self.untold.clear()
+
+    def opened(self, type_url: str) -> None:
+        """The client's first request of a type. What it says that it has must not be sent again, where that is sure."""
+        told = self.client.told[type_url]
+        cache = self.client.cache.get(type_url, {})
+        if self.sotw:
+            claim = self.client.accepted.get(type_url, "")
+            if claim:
+                self.returning.add(type_url)
+            pure = told.star and not told.names
+            if not (pure and self.versions.get((type_url, claim)) == _content(cache.values())):
+                self.excuses[type_url] |= told.names | {STAR}
+        else:
+            self.excuses[type_url] |= told.names - cache.keys()
+        silent = type_url == ENDPOINT and CLUSTER not in self.client.told
+        if type_url == RUNTIME or silent:  # who says nothing about clusters may be warming some
+            self.excuses[type_url] |= told.names
+        for name in told.names:
+            self.refused[type_url].pop(name, None)
+
+    def asked(self, type_url: str, add: Collection[str], drop: Collection[str]) -> None:
+        """Names were added or dropped: what is asked for is answered, and what is dropped under a wildcard."""
+        told = self.client.told.get(type_url)
+        if told is None:
+            return
+        self.excuses[type_url] |= set(add)
+        for name in add:
+            self.refused[type_url].pop(name, None)
+        if told.star and not self.sotw:
+            self.excuses[type_url] |= set(drop)
+
+    def published(self, content: Things) -> None:
+        """A resource that is gone for a moment may have been dropped. What changed may be tried again."""
+        before = self.content or {}
+        self.content = content
+        for type_url in TYPES:
+            new, old = content[type_url], before.get(type_url, {})
+            told = self.client.told.get(type_url)
+            if self.sotw and told is not None and type_url not in FULL_STATE:
+                self.excuses[type_url] |= told.names - new.keys()
+            for name, version in list(self.refused[type_url].items()):
+                if (name not in new or new[name].version != version) or (type_url in self.untold and new != old):
+                    del self.refused[type_url][name]
+            if new != old:
+                self.untold.discard(type_url)
+
+    def answers(self, got: Received, error: str | None, removed: Collection[str], *, telling: bool) -> None:
+        """The client is about to answer; it has applied what it took."""
+        type_url = got.type_url
+        if error is None:
+            if type_url in FULL_STATE:
+                self.returning.discard(type_url)
+            if type_url == LISTENER and removed:
+                self.excuses[type_url] |= self.refused[type_url].keys()
+                self.refused[type_url].clear()
+            return
+        self.excuses[type_url] |= {part.name for part in got.parts} | set(got.removed) | {STAR}
+        if type_url == RUNTIME:
+            return
+        sure = telling and not (self.sotw and type_url in self.returning)
+        if not sure and (self.content or {}).get(type_url) != self.offered.get(type_url):
+            return  # what was refused is not what is published any more
+        if not sure:
+            self.untold.add(type_url)
+        for one in got.things:
+            current = (self.content or {}).get(type_url, {}).get(one.name)
+            if one.bad and current is not None and current.version == one.version:
+                self.refused[type_url][one.name] = one.version
+
+    # What is sent
+
+    def check(self, got: Received) -> None:
+        """Every rule about a single response."""
+        self.sent += 1
+        names = [part.name for part in got.parts]
+        assert got.nonce, "a response has a nonce"
+        assert got.nonce not in self.nonces, "no nonce twice"
+        self.nonces.add(got.nonce)
+        assert got.type_url in self.client.told, "nobody asked for this type"
+        assert len(set(names)) == len(names), f"a name twice: {names}"
+        assert not set(names) & set(got.removed), "sent and removed at once"
+        self._one_at_a_time(got)
+        if got.type_url == RUNTIME:
+            self._layers(got)
+        else:
+            assert self.content is not None, "not loaded is silence"
+            self._asked_for(got)
+            self._not_refused(got)
+            self._not_twice(got)
+            self._make_before_break(got)
+        self._used(got)
+
+    def _one_at_a_time(self, got: Received) -> None:
+        on_their_way = (*self.client.inbox, *(one for one, *_ in self.client.delayed))
+        same = [one for one in on_their_way if one.type_url == got.type_url]
+        if got.type_url == RUNTIME and not self.sotw:
+            same = [one for one in same if {p.name for p in one.parts} & {p.name for p in got.parts}]
+        assert not same, "one response of a type is on its way at a time"
+
+    def _asked_for(self, got: Received) -> None:
+        told = self.client.told[got.type_url]
+        strange = [part.name for part in got.parts if not told.wants(part.name)]
+        assert not strange, f"nobody asked for {strange}"
+        assert all(part.version == one.version for part, one in zip(got.parts, got.things, strict=True))
+        assert all(part.name == one.name for part, one in zip(got.parts, got.things, strict=True))
+        if self.sotw and got.type_url in FULL_STATE:
+            content = self.versions.setdefault((got.type_url, got.version), _content(got.things))
+            assert content == _content(got.things), "one version, two contents"
+
+    def _not_refused(self, got: Received) -> None:
+        again = [one.name for one in got.things if self.refused[got.type_url].get(one.name) == one.version]
+        assert not again, f"sent again after a rejection: {again}"
+
+    def _not_twice(self, got: Received) -> None:
+        has, excuses = self.client.cache[got.type_url], self.excuses[got.type_url]
+        if self.sotw and got.type_url in FULL_STATE:
+            same = _content(has.values()) == _content(got.things)
+            assert not same or excuses or got.type_url not in self.answered, "nothing is new in the response"
+            return
+        twice = [one.name for one in got.things if has.get(one.name) == one and one.name not in excuses]
+        assert not twice, f"sent again although the client has them: {twice}"
+        strange = [name for name in got.removed if name not in has and name not in excuses]
+        assert not strange, f"removed although the client does not have them: {strange}"
+        first = got.type_url not in self.answered and self.client.told[got.type_url].star
+        assert got.parts or got.removed or first, "an empty response"
+
+    def _make_before_break(self, got: Received) -> None:
+        """https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations"""
+        if got.type_url in (LISTENER, ROUTE):
+            for one in got.things:
+                self._leads_somewhere(got.type_url, one)
+        gone = self._taken_away(got)
+        if got.type_url == CLUSTER:
+            users = (*self._in_use(LISTENER), *self._in_use(ROUTE))
+            assert not gone & {name for one in users for name in one.clusters}, f"still in use: {gone}"
+        elif got.type_url == ROUTE:
+            assert not gone & {one.route for one in self._in_use(LISTENER)}, f"still in use: {gone}"
+        elif got.type_url == ENDPOINT:
+            assert not gone & {one.service for one in self._in_use(CLUSTER)}, f"still in use: {gone}"
+
+    def _leads_somewhere(self, type_url: str, one: Thing) -> None:
+        told, has = self.client.told.get(CLUSTER), self.client.cache[CLUSTER]
+        if told is None or self.content is None or self.client.cache[type_url].get(one.name) == one:
+            return
+        missing = [name for name in one.clusters if told.wants(name) and name not in has]
+        known = [self.content[CLUSTER][name] for name in missing if name in self.content[CLUSTER]]
+        hopeless = CLUSTER in self.untold or all(cluster.bad for cluster in known)
+        fresh = one.name not in self.client.cache[type_url]
+        assert not known or (fresh and hopeless), f"{one.name} leads to nowhere: {missing}"
+
+    def _taken_away(self, got: Received) -> set[str]:
+        has = self.client.cache[got.type_url].keys()
+        if not self.sotw:
+            return has & set(got.removed)
+        if got.type_url not in FULL_STATE or got.type_url in self.returning:
+            return set()
+        return has - {part.name for part in got.parts}
+
+    def _in_use(self, type_url: str) -> list[Thing]:
+        """What the client has and the server knows of. Who comes with something from an earlier stream has not
+        been told yet what it is now."""
+        told = self.client.told.get(type_url)
+        if told is None or (self.sotw and type_url not in self.answered):
+            return []
+        return [one for one in self.client.cache[type_url].values() if told.wants(one.name)]
+
+    def _used(self, got: Received) -> None:
+        """An excuse serves once."""
+        self.answered.add(got.type_url)
+        self.offered[got.type_url] = (self.content or {}).get(got.type_url, {})
+        excuses = self.excuses[got.type_url]
+        if got.type_url == CLUSTER and self.client.node.user_agent_name == "envoy":
+            has, unsure = self.client.cache[CLUSTER], STAR in excuses or CLUSTER in self.returning
+            changed = {one for one in got.things if unsure or one != has.get(one.name) or one.name in excuses}
+            self.excuses[ENDPOINT] |= {one.service for one in changed if one.service}
+        if self.sotw and got.type_url in FULL_STATE:
+            excuses.clear()
+        excuses -= {part.name for part in got.parts} | set(got.removed)
+
+    # Leases
+
+    def _layers(self, got: Received) -> None:
+        """https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#ttl"""
+        for part in got.parts:
+            assert part.ttl is None or part.ttl > 0
+            version, ends = self.leases.get(part.name, ("", 0.0))
+            surely = self.client.layer(part.name) is not None and version == part.version
+            late = self.client.now >= ends - 2.0
+            if part.body is None:
+                assert version == part.version, "a heartbeat is of what was sent"
+                assert not self.sotw, "a heartbeat in the state of the world has a body"
+            elif not self.sotw and part.name not in self.excuses[RUNTIME]:
+                assert not surely or late, "a body where a heartbeat is enough"
+            self.leases[part.name] = part.version, self.client.now + (part.ttl if part.ttl is not None else 1e9)
+
+
+def _content(things: Collection[Thing]) -> frozenset[tuple[str, str]]:
+    return frozenset((one.name, one.version) for one in things)
