@@ -1,7 +1,8 @@
 """Both variants of the protocol against clients that were written from its text, over random histories.
 
 The clients and their world are in tests/support; :class:`~tests.support.xds_judge.Judge` checks every response. Here
-are the steps of a history and what must hold when nothing is on its way. ``HYPOTHESIS_PROFILE=thorough`` runs many more.
+are the steps of a history and what must hold when nothing is on its way. ``HYPOTHESIS_PROFILE=thorough`` runs fifty
+times as many.
 """
 
 from __future__ import annotations
