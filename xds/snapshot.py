@@ -72,6 +72,11 @@ class Resource:
         return frozenset(name for type_url, name in self.references if type_url == CLUSTER)
 
     @cached_property
+    def homes(self) -> frozenset[str]:
+        """``<route configuration>/*`` for each route configuration in it that leaves its virtual hosts to VHDS."""
+        return frozenset(name for type_url, name in self.references if type_url == VIRTUAL_HOST)
+
+    @cached_property
     def assignment(self) -> str | None:
         """The name under which an EDS cluster asks for its endpoints; None for any other resource."""
         return next((name for type_url, name in self.references if type_url == ENDPOINT), None)

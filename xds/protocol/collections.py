@@ -7,7 +7,7 @@ https://github.com/cncf/xds/blob/main/proposals/TP1-xds-transport-next.md
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 SCHEME = "xdstp://"
 
@@ -15,6 +15,11 @@ SCHEME = "xdstp://"
 def is_collection(name: str) -> bool:
     """Whether this is the name of a glob collection, not of a resource."""
     return name.startswith(SCHEME) and name.partition("?")[0].endswith("/*")
+
+
+def collections_among(names: Collection[str]) -> set[str]:
+    """Those of ``names`` that are names of collections. Most clients have none, and thousands of others."""
+    return set(filter(is_collection, names)) if SCHEME in "\n".join(names) else set()
 
 
 def collection_of(name: str) -> str:

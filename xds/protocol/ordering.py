@@ -68,7 +68,7 @@ def homes(now: Snapshot) -> set[str]:
     """``<route configuration>/*`` for each one that leaves its virtual hosts to VHDS."""
     sets = filter(None, map(now.get, LEAVES_OUT_HOSTS))
     resources = (one for one_set in sets for one in one_set.resources.values())
-    return {name for one in resources for url, name in one.references if url == VIRTUAL_HOST}
+    return {name for one in resources for name in one.homes}
 
 
 def served(routes: Subscription | None, clusters: Subscription, endpoints: Subscription | None, now: Snapshot) -> bool:

@@ -250,8 +250,14 @@ class Stream(ABC):
 
     def _owes_later(self) -> bool:
         """Whether something waits for an answer of the client: what is in flight, or what must come first."""
-        subs = ((sub, self._current(sub)) for sub in self.subscriptions.values())
-        return any(current and (_owes(sub) or sub.additions(current) or sub.removals(current)) for sub, current in subs)
+        snapshot = self.snapshot
+        if snapshot is None:
+            return False
+        for url, sub in self.subscriptions.items():
+            current = snapshot.sets.get(url)
+            if current is not None and (_owes(sub) or sub.additions(current) or sub.removals(current)):
+                return True
+        return False
 
     def _due_addition(self, sub: Subscription, now: float) -> Response | None:
         current = self._current(sub)
@@ -259,7 +265,10 @@ class Stream(ABC):
             return None
         if isinstance(sub, OnDemand):
             self._greet(sub)
-        due = self._unhindered(sub, sub.additions(current))
+        additions = sub.additions(current)
+        if not additions and not sub.forced and not sub.unanswered:
+            return None
+        due = self._unhindered(sub, additions)
         homes = self._new_homes(sub, due)
         response = self._addition(sub, current, due, now) if due or sub.forced or sub.unanswered else None
         if response is not None:
@@ -282,8 +291,7 @@ class Stream(ABC):
         """``<route configuration>/*`` for each one that is new to the client and leaves its virtual hosts to VHDS."""
         if sub.type_url not in ordering.LEAVES_OUT_HOSTS:
             return set()
-        fresh = (one for one in due if one.name not in sub.held)
-        return {name for one in fresh for url, name in one.references if url == VIRTUAL_HOST}
+        return {name for one in due if one.homes and one.name not in sub.held for name in one.homes}
 
     def _greet(self, hosts: OnDemand) -> None:
         """The first answer is about each route configuration that the client has; about all, if it has them from

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from xds.protocol.collections import by_collection, collection_of, is_collection
+from xds.protocol.collections import by_collection, collection_of, collections_among
 from xds.protocol.held import Held
 from xds.protocol.quarantine import Quarantine, Rejection, culprits
 from xds.snapshot import Resource, ResourceSet
@@ -93,7 +93,7 @@ class Subscription:
         known = self.names & added if self.quarantine else frozenset[str]()
         self.names |= added
         self.forced |= added
-        self.collections.update(filter(is_collection, added))
+        self.collections |= collections_among(added)
         for name in added & self.rejected.keys():
             del self.rejected[name]
         if self.quarantine:
