@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import logging
 import math
 import ssl
 import sys
@@ -23,7 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -35,78 +34,16 @@ import psutil
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 
 from benchmarks import xds_fuzz_inputs as inputs
-from meshctl.server.health import Health
-from meshctl.sources.otlp import OtlpReceiver
+from benchmarks.xds_fuzz_server import HOST, serve
 from tests.support.certificates import Authority
 from xds import _wire_pb2 as wire
-from xds.server import Settings, XdsServer
 from xds.server.services import METHODS
-from xds.server.settings import Limits
-from xds.server.tls import TlsFiles
-from xds.snapshot import Snapshot, resource, resource_set, snapshot
 from xds.types import CLUSTER
 
-HOST = "127.0.0.1"
-BUMP_SECONDS = 0.1
-#: Half-open connections must go while the run lasts.
-LIMITS = replace(Limits(), handshake_seconds=2.0, first_request_seconds=2.0, message_bytes=4 * 1024 * 1024)
 #: Connections of ours that are left open, and inputs that are under way at once.
 LEFT_OPEN, AT_ONCE = 100, 16
-
-
-# The server's process
-
-
-def content(stamp: int) -> Snapshot:
-    """A cluster that says when it was published, and others."""
-    clusters = [Cluster(name="stamp", alt_stat_name=str(stamp)), *(Cluster(name=f"c-{n}") for n in range(20))]
-    return snapshot(resource_set(CLUSTER, [resource(one.name, one) for one in clusters]))
-
-
-class Counting(logging.Handler):
-    """Counts what would be a traceback in the log."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.seen: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.seen.append(self.format(record)[-2_000:])
-
-
-async def serve(folder: Path) -> None:
-    """Two ports; a line with both, and then one JSON object for every line of standard input."""
-    errors = Counting()
-    logging.getLogger().addHandler(errors)
-    files = TlsFiles(folder / "server.pem", folder / "server.key", folder / "ca.pem")
-    settings = Settings(limits=LIMITS)
-    servers = [XdsServer(settings=settings), XdsServer(settings=settings, tls=files)]
-    handlers = [OtlpReceiver(lambda _: False).handler(), *Health(lambda: True).handlers()]
-    ports = [await server.start(HOST, 0, handlers) for server in servers]
-    bumping = asyncio.create_task(_bump(servers))
-    print(json.dumps(ports), flush=True)
-    loop, process = asyncio.get_running_loop(), psutil.Process()
-    while (await loop.run_in_executor(None, sys.stdin.readline)).strip():
-        said = {
-            "rss": process.memory_info().rss,
-            "files": process.num_fds(),
-            "tasks": len(asyncio.all_tasks()),
-            "streams": [server.gate.admission.streams for server in servers],
-            "refused": dict(sum((server.gate.admission.refused for server in servers), Counter())),
-            "errors": errors.seen,
-        }
-        print(json.dumps(said), flush=True)
-    bumping.cancel()
-    for server in servers:
-        await server.stop(0.2)
-
-
-async def _bump(servers: list[XdsServer]) -> None:
-    while True:
-        wanted = content(time.monotonic_ns())
-        for server in servers:
-            server.publish(dict.fromkeys(("witness-0", "fuzz-0", "fuzz-1"), wanted))
-        await asyncio.sleep(BUMP_SECONDS)
+#: Files more than before that are no leak: pools of threads and event loops.
+_FEW = 10
 
 
 # The witness's process
@@ -284,9 +221,9 @@ class Child:
         command = [sys.executable, "-m", "benchmarks.xds_fuzz", *arguments]
         return cls(await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=2**26))
 
-    async def hear(self) -> Any:
+    async def hear(self, timeout: float = 60.0) -> Any:
         assert self.process.stdout is not None
-        return json.loads(await asyncio.wait_for(self.process.stdout.readline(), 60))
+        return json.loads(await asyncio.wait_for(self.process.stdout.readline(), timeout))
 
     async def ask(self, line: str = "stat\n") -> Any:
         assert self.process.stdin is not None
@@ -326,15 +263,34 @@ async def fuzz(folder: Path, *, seconds: float, most: int, seed: int, warm_up: i
     async with child("--serve", str(folder)) as server:
         ports = await server.hear()
         async with child("--watch", str(folder), *map(str, ports)) as witness:
-            await Fuzzer(folder, ports, seed - 1, Report()).run(seconds, warm_up)
+            await attacked(folder, ports, seconds, warm_up, seed - 1)
             report.before = await settled(server)
             report.memory.append(report.before["rss"])
             async with watching(server, report, seconds / 6):
-                await Fuzzer(folder, ports, seed, report).run(seconds, most)
+                report.inputs, report.answers = await attacked(folder, ports, seconds, most, seed)
             report.crashed = server.process.returncode is not None
-            report.after = {} if report.crashed else await settled(server, report.before["files"] if wait else math.inf)
+            report.after = (
+                {} if report.crashed else await settled(server, report.before["files"] + _FEW if wait else math.inf)
+            )
             report.witness = await witness.ask()
     return report
+
+
+async def attack(folder: Path, ports: list[int], seconds: float, most: int, seed: int) -> None:
+    """What was sent and how it was answered, as JSON."""
+    report = Report()
+    await Fuzzer(folder, ports, seed, report).run(seconds, most)
+    print(json.dumps([report.inputs, report.answers]), flush=True)
+
+
+async def attacked(
+    folder: Path, ports: list[int], seconds: float, most: int, seed: int
+) -> tuple[Counter[str], Counter[str]]:
+    """The attack by a process of its own, whose connections end with it."""
+    wanted = (folder, *ports, seconds, most, seed)
+    async with child("--attack", *map(str, wanted)) as attacker:
+        sent, answered = await attacker.hear(seconds + 60)
+    return Counter(sent), Counter(answered)
 
 
 @contextlib.asynccontextmanager
@@ -388,12 +344,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--watch", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--attack", nargs=6, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
         asyncio.run(serve(given.serve))
+    elif given.attack:
+        where, one, other, seconds, most, seed = given.attack
+        asyncio.run(attack(Path(where), [int(one), int(other)], float(seconds), int(most), int(seed)))
     elif given.watch:
-        folder, *ports = given.watch
-        asyncio.run(watch(Path(folder), [int(port) for port in ports]))
+        where, *ports = given.watch
+        asyncio.run(watch(Path(where), [int(port) for port in ports]))
     else:
         with tempfile.TemporaryDirectory() as folder:
             run = fuzz(Path(folder), seconds=given.seconds, most=given.inputs, seed=given.seed, wait=True)

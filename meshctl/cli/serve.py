@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -30,6 +31,8 @@ def serve(config_path: Path, log_level: str, dry_run: bool) -> None:
 
     Sidecars keep their last configuration when it ends; what it predicted ends with its leases.
     """
+    # gRPC's core writes a line for every handshake that fails, and strangers' bytes into some: not unless asked to.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from meshctl.server.app import run
 
     run(config_path, dry_run=dry_run, log_level=log_level)
