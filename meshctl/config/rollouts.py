@@ -36,7 +36,7 @@ class XdsDebounce(Section):
 class XdsPushes(Section):
     """Responses on their way to sidecars."""
 
-    concurrent: Annotated[int, *integer(1, 1_000_000)] = 256
+    concurrent: Annotated[int, *integer(1, 1_000_000)] = 1024
     """So many at once; others wait for their turn."""
     slow: Annotated[float, *duration(0.01, 600)] = 1.0
     """A sidecar that has not taken a response after so long no longer counts among them."""

@@ -111,7 +111,7 @@ class Settings:
     canary: Canary | None = None
     """How one node of a group tries a change of anything but endpoints before the others get it; None: nobody does."""
 
-    concurrent_pushes: int = 256
+    concurrent_pushes: int = 1024
     """Responses that are on their way at once; others wait for their turn, and meanwhile requests are handled."""
 
     slow_write_seconds: float = 1.0
