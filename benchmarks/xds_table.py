@@ -18,12 +18,13 @@ import json
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 LOAD = Path(__file__).parents[2] / "shared" / "bench" / "xds_load.py"
 SERVER = Path(__file__).parent / "xds_server.py"
+FLOOR = Path(__file__).parent / "xds_floor.py"
 PORT = 18700
 
 
@@ -58,10 +59,10 @@ ROWS = (
 )
 
 
-def run(row: Row, load: Path, bumps: int, warming: bool) -> dict[str, float]:
+def run(row: Row, load: Path, bumps: int, script: Path = SERVER) -> dict[str, float]:
     """The load client's medians for one row."""
-    flags = [f"--nodes {row.streams}", *(["--per-node"] if row.per_node else []), *(["--warming"] if warming else [])]
-    server = f"{sys.executable} {SERVER} --port {PORT} --clusters {row.clusters} {' '.join(flags)}"
+    flags = f"--nodes {row.streams}{' --per-node' if row.per_node else ''}"
+    server = f"{sys.executable} -m benchmarks.{script.stem} --port {PORT} --clusters {row.clusters} {flags}"
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "rows.csv"
         command = [sys.executable, str(load), "--server", server, "--target", f"127.0.0.1:{PORT}"]
@@ -111,7 +112,7 @@ def main() -> int:
     parser.add_argument("--load", type=Path, default=LOAD, help="the load client")
     parser.add_argument("--only", action="append", help="only this row; may be given several times")
     parser.add_argument("--bumps", type=int, default=10, help="changes measured per row")
-    parser.add_argument("--warming", action="store_true", help="treat clients as Envoys, whose clusters warm")
+    parser.add_argument("--floor", action="store_true", help="before each row, measure the floor (xds_floor.py), too")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     if not options.load.exists():
@@ -121,7 +122,11 @@ def main() -> int:
     print(f"{'ROW':<26}{'CPU_US':>7}{'P50_MS':>8}{'LAST_MS':>8}{'STORM':>8}{'RSS_MB':>7}  SHARES OF THE PEER / ALLOWED")
     results: list[dict[str, Any]] = []
     for row in rows:
-        got = run(row, options.load, options.bumps, options.warming)
+        if options.floor:
+            floor = run(row, options.load, options.bumps, FLOOR)
+            results.append({"name": f"{row.name}, floor", **floor, "ok": True})
+            show(replace(row, name="  floor", storm=None, cpu=0, last=0, linear_cpu=None), floor)
+        got = run(row, options.load, options.bumps)
         results.append({**asdict(row), **got, "ok": show(row, got)})
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
