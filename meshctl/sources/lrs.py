@@ -16,6 +16,7 @@ from xds.loads import ClusterLoad, LoadReport
 #: A sidecar that was silent for so many of its flushes sends no OTLP any longer.
 _SILENCE = 3
 
+
 class Loads:
     """Load reports between two calls of :meth:`take`. Times are seconds on this process's clock."""
 
