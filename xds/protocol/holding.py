@@ -109,7 +109,7 @@ class Holding:
         if self.wanted is None or self.flight is not None or self.sent is None or self.sent.empty:
             return math.inf
         lease = self.wanted if self.wanted.version == self.sent.version else self.sent  # its deadline may have moved
-        beat = self.sent_at + lease.ttl / HEARTBEATS if self._deadline_moved(lease) else math.inf
+        beat = self._beat_at(lease) if self._deadline_moved(lease) else math.inf
         return beat if self.kind.neutral is not None else min(beat, self._end(lease))
 
     def took_off(self, send: Send, nonce: str, now: float) -> None:
@@ -167,7 +167,12 @@ class Holding:
     def _fresh(self, target: Lease, now: float) -> bool:
         """Neither is a heartbeat due, nor did the deadline move closer, nor the clock backwards."""
         closer = target.expires_at is not None and self.lapses_at > target.expires_at + SAME_DEADLINE
-        return not closer and self.sent_at <= now < self.sent_at + target.ttl / HEARTBEATS
+        return not closer and self.sent_at <= now < self._beat_at(target)
+
+    def _beat_at(self, lease: Lease) -> float:
+        """When the next heartbeat is due (seconds): less may have been granted than the TTL, for a deadline that has
+        moved away since."""
+        return self.sent_at + min(lease.ttl, self.lapses_at - self.sent_at) / HEARTBEATS
 
     def _deadline_moved(self, target: Lease) -> bool:
         """False where the client's lease ends exactly at the deadline: no heartbeat can add anything."""

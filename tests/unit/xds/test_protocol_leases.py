@@ -691,3 +691,14 @@ def test_nobody_is_woken_for_a_lease_that_is_left_to_lapse() -> None:
     client.machine.lease({})
     assert client.get() is None
     assert client.machine.wakes_at() == math.inf
+
+
+def test_a_short_grant_is_prolonged_in_time_when_its_deadline_moves_away() -> None:
+    client = live(ttl=5.0, expires_at=1.0)
+    client.machine.lease(make.lease("limits", {"a": 1}, 5.0))
+    assert client.get() is None
+    client.now = client.machine.wakes_at()
+    assert client.now < 0.5
+    (beat,) = client.settle()
+    assert beat.ttls == {"limits": 5.0}
+    assert client.machine.wakes_at() == pytest.approx(client.now + 5.0 / 3)
