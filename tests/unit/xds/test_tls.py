@@ -114,7 +114,7 @@ def test_broken_files_keep_the_old_ones_in_force(
     elif content == "other":
         content = authority.issue("localhost").certificate
     elif content == "expired":
-        issued = authority.issue("localhost", life=timedelta(minutes=-1))
+        issued = authority.issue("localhost", life=timedelta(minutes=-30))
         files.key.write_bytes(issued.key)
         content = issued.certificate
     elif content == "password":
