@@ -106,8 +106,10 @@ class Subscription:
         self.quarantine.pardon(self.type_url, [name for name in known if name in rejections])
 
     def _widen(self) -> None:
-        """From names to everything: what was not asked for so far is owed."""
-        self.wildcard = self.wildcard or self.type_url in FULL_STATE
+        """From names to everything: all of it is owed, also what was sent before."""
+        if not self.wildcard and self.type_url in FULL_STATE:
+            self.forced |= self.held.keys()
+            self.wildcard = True
         self.held.widen()
         self._settled = None
 

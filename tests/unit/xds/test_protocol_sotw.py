@@ -108,3 +108,13 @@ def test_a_vanished_cluster_is_kept_even_after_a_rejection(client: SotwClient) -
     client.nack(got)
     client.machine.publish(make.snapshot(make.cluster("b"), make.route("r", "b")))
     assert [sorted(got.names) for got in client.settle()] == [["a", "b"], ["r"], ["b"]]
+
+
+def test_asking_for_everything_is_answered_with_everything(client: SotwClient) -> None:
+    """xds_protocol#how-the-client-specifies-what-resources-to-return: also with what was sent by name, which the client
+    may have ignored because it did not want it at that moment."""
+    client.machine.publish(make.snapshot(make.cluster("a")))
+    client.ask(CLUSTER, "a", "b")
+    client.settle()
+    client.ask(CLUSTER, "b", "*")
+    assert [got.names for got in client.settle()] == [["a"]]
