@@ -32,20 +32,32 @@ from xds.types import CLUSTER, ENDPOINT, FULL_STATE, LISTENER, ROUTE, RUNTIME
 CLUSTERS, ROUTES, LISTENERS = ("a", "b", "c"), ("r", "s"), ("l", "m")
 NAMES = {CLUSTER: CLUSTERS, ENDPOINT: tuple(map(service, CLUSTERS)), ROUTE: ROUTES, LISTENER: LISTENERS}
 
+#: What a client that follows nothing may ask for; often everything.
+WISHES = {url: (*names, STAR, STAR) if url in FULL_STATE else names for url, names in NAMES.items()}
+
 ENVOY = wire.Node(id="one", user_agent_name="envoy", user_agent_version="1.40.0")
 GRPC = wire.Node(id="one", user_agent_name="gRPC C-core", user_agent_version="1.80.0")
 
-content = st.sampled_from([0, 0, 1, 2, 3, 7, 8])
+content = st.sampled_from([0, 1, 2, 3] * 3 + [7, 8])
 targets = st.frozensets(st.sampled_from(CLUSTERS), max_size=2)
+a_cluster = st.tuples(content, st.sampled_from([True, True, False]))
+a_route = st.tuples(content, targets)
+a_listener = st.tuples(content, st.sampled_from([*ROUTES, ""]), targets)
+worlds = st.builds(
+    World,
+    clusters=st.dictionaries(st.sampled_from(CLUSTERS), a_cluster),
+    routes=st.fixed_dictionaries(dict.fromkeys(ROUTES, a_route)),
+    listeners=st.dictionaries(st.sampled_from(LISTENERS), a_listener),
+)
 edit = st.one_of(
-    st.tuples(st.just("cluster"), st.sampled_from(CLUSTERS), st.tuples(content, st.sampled_from([True, True, False]))),
-    st.tuples(st.just("no cluster"), st.sampled_from(CLUSTERS), st.none()),
+    st.tuples(st.just("replace"), st.sampled_from(CLUSTERS), st.sampled_from(CLUSTERS)),
+    st.tuples(st.just("replace"), st.sampled_from(CLUSTERS), st.sampled_from(CLUSTERS)),
+    st.tuples(st.just("clusters"), st.sampled_from(CLUSTERS), a_cluster),
+    st.tuples(st.just("no clusters"), st.sampled_from(CLUSTERS), st.none()),
     st.tuples(st.just("endpoints"), st.sampled_from(NAMES[ENDPOINT]), content),
-    st.tuples(st.just("route"), st.sampled_from(ROUTES), st.tuples(content, targets)),
-    st.tuples(
-        st.just("listener"), st.sampled_from(LISTENERS), st.tuples(content, st.sampled_from(["", *ROUTES]), targets)
-    ),
-    st.tuples(st.just("no listener"), st.sampled_from(LISTENERS), st.none()),
+    st.tuples(st.just("routes"), st.sampled_from(ROUTES), a_route),
+    st.tuples(st.just("listeners"), st.sampled_from(LISTENERS), a_listener),
+    st.tuples(st.just("no listeners"), st.sampled_from(LISTENERS), st.none()),
 )
 type_urls = st.sampled_from(TYPES)
 manners = st.builds(Manner, st.booleans(), st.booleans())
@@ -57,28 +69,45 @@ class Machine(RuleBasedStateMachine):
     sotw = False
 
     @initialize(
-        follow=st.sampled_from(["envoy", "envoy", "grpc", ""]), explicit=st.booleans(), edits=st.lists(edit, max_size=6)
+        follow=st.sampled_from(["envoy", "envoy", "grpc", "", ""]),
+        explicit=st.booleans(),
+        world=worlds,
+        wishes=st.fixed_dictionaries({url: st.sets(st.sampled_from(names)) for url, names in WISHES.items()}),
+        loaded=st.sampled_from([TYPES, TYPES, TYPES[:2], TYPES[2:], ()]),
     )
-    def begin(self, follow: str, explicit: bool, edits: list[tuple[str, str, Any]]) -> None:
+    def begin(
+        self,
+        follow: str,
+        explicit: bool,
+        world: World,
+        wishes: dict[str, set[str]],
+        loaded: tuple[str, ...],
+    ) -> None:
+        """Not everything may be loaded yet when the client comes."""
         made = SotwClient if self.sotw else DeltaClient
         self.client: Client = made(follow, GRPC if follow == "grpc" else ENVOY)
-        self.world, self.judge, self.explicit = World(), Judge(self.client), explicit
+        self.world, self.judge, self.explicit = world, Judge(self.client), explicit
         self.client.asked = self.judge.asked
         self.wanted: dict[str, RuntimeLayer] = {}
         self.cache = ResponseCache()
-        self._wish(follow)
+        self._wish(follow, wishes)
         self.streams = 0
         self._connect(quarantine=None)
-        self._change(edits)
-        self._open(TYPES if follow else ())
+        self.loaded = loaded
+        if loaded:
+            self._publish()
+        self._open(TYPES)
 
-    def _wish(self, follow: str) -> None:
+    def _wish(self, follow: str, wishes: dict[str, set[str]]) -> None:
         wants = self.client.interest
         if follow == "envoy":
             wants[CLUSTER].star = wants[LISTENER].star = True
             wants[RUNTIME].names = {"limits"} if self.sotw else {"limits", "chaos"}
         elif follow == "grpc":
             wants[LISTENER].names = {"l"}
+        else:
+            for type_url, names in wishes.items():
+                wants[type_url].names, wants[type_url].star = names - {STAR}, STAR in names
 
     # The server
 
@@ -91,7 +120,7 @@ class Machine(RuleBasedStateMachine):
         self.client.connect(self._serve)
         self.judge.connected(forgetful=quarantine is None)
         if self.judge.content is not None:
-            self.stream.publish(published(self.judge.content))
+            self.stream.publish(published(self.judge.content, self.loaded))
         self._lease()
 
     def _serve(self, data: bytes) -> None:
@@ -99,21 +128,22 @@ class Machine(RuleBasedStateMachine):
         self.stream.receive(decode(data), self.client.now)
 
     def _publish(self) -> None:
-        things = self.world.things()
-        self.stream.publish(published(things))
+        things = {url: ones if url in self.loaded else {} for url, ones in self.world.things().items()}
+        self.stream.publish(published(things, self.loaded))
         self.judge.published(things)
 
     def _lease(self) -> None:
         self.stream.lease({(RUNTIME, name): lease_of(one) for name, one in self.wanted.items()})
 
     def _change(self, edits: list[tuple[str, str, Any]]) -> None:
-        world = self.world
+        fields: dict[str, dict[str, Any]] = vars(self.world)
         for what, name, value in edits:
-            if what.startswith("no "):
-                (world.clusters if what == "no cluster" else world.listeners).pop(name, None)
+            if what == "replace":
+                self.world.replace(name, value)
+            elif what.startswith("no "):
+                fields[what.removeprefix("no ")].pop(name, None)
             else:
-                fields: dict[str, dict[str, Any]] = vars(world)
-                fields[what if what == "endpoints" else f"{what}s"][name] = value
+                fields[what][name] = value
 
     # The client
 
@@ -129,40 +159,56 @@ class Machine(RuleBasedStateMachine):
         if response is None:
             return None
         got = self.client.receive(response.data)
+        assert got.type_url in (*self.loaded, RUNTIME), "not loaded is silence"
         self.judge.check(got)
         self.client.inbox.append(got)
         return got
 
-    def _process(self, got: Received, manner: Manner, add: Collection[str] = (), drop: Collection[str] = ()) -> None:
-        removed = self.judge._taken_away(got) if got.type_url != RUNTIME else set()
-        error = self.client.process(got, manner, add, drop)
-        self.judge.answers(got, error, removed, telling=manner.telling)
+    def _process(
+        self, manner: Manner, add: Collection[str] = (), drop: Collection[str] = (), *, late: bool = False
+    ) -> None:
+        got = self.client.inbox[0]
+        removed = self.judge.taken_away(got) if got.type_url != RUNTIME else set()
+        answer = self.client.process(manner, add, drop, late=late)
+        self.judge.answers(got, answer.error, removed, telling=manner.telling)
         self._open(TYPES if self.client.follow else ())
 
     # Steps
 
-    @rule(edits=st.lists(edit, min_size=1, max_size=4))
+    @rule(edits=st.lists(edit, min_size=1, max_size=6))
     def publish(self, edits: list[tuple[str, str, Any]]) -> None:
         self._change(edits)
+        self.loaded = TYPES
         self._publish()
 
     @rule()
     def deliver(self) -> None:
         self._poll()
 
+    @rule()
+    def deliver_everything(self) -> None:
+        """All that may be on its way at once."""
+        while self._poll() is not None:
+            pass
+
     @precondition(lambda self: self.client.inbox)
-    @rule(which=st.integers(0, 3), manner=manners)
-    def process(self, which: int, manner: Manner) -> None:
-        inbox = self.client.inbox
-        self._process(inbox[which % len(inbox)], manner)
+    @rule(manner=manners, late=st.booleans())
+    def process(self, manner: Manner, late: bool) -> None:
+        self._process(manner, late=late)
+
+    @precondition(lambda self: self.client.answers)
+    @rule(which=st.integers(0, 3))
+    def answer_late(self, which: int) -> None:
+        """Answers of different types may come in any order."""
+        self.client.answer_late(which % len(self.client.answers))
 
     @precondition(lambda self: self.client.inbox and not self.client.follow)
-    @rule(which=st.integers(0, 3), manner=manners, data=st.data())
-    def answer_with_other_names(self, which: int, manner: Manner, data: st.DataObject) -> None:
-        got = self.client.inbox[which % len(self.client.inbox)]
+    @rule(manner=manners, data=st.data())
+    def answer_with_other_names(self, manner: Manner, data: st.DataObject) -> None:
+        got = self.client.inbox[0]
         assume(got.type_url != RUNTIME)
         add, drop = self._draw_names(got.type_url, data)
-        self._process(got, manner, add, drop)
+        self._process(manner, add, drop)
 
     @precondition(lambda self: not self.client.follow)
     @rule(type_url=type_urls, data=st.data())
@@ -194,7 +240,7 @@ class Machine(RuleBasedStateMachine):
         possible = sorted((names - have | again) - drop)
         add = data.draw(st.sets(st.sampled_from(possible))) if possible else set()
         for name in add & have:
-            self.client.cache[type_url].pop(name, None)
+            self.client.lose(type_url, name)
         return sorted(add), sorted(drop)
 
     @rule(type_url=st.sampled_from([*TYPES, RUNTIME]))
@@ -212,8 +258,8 @@ class Machine(RuleBasedStateMachine):
         client = self.client
         self.client.asked = lambda *_: None
         client.connect(lambda _: None)
-        for got in list(client.inbox) if arrived else ():
-            client.process(got, Manner())
+        for _ in list(client.inbox) if arrived else ():
+            client.process(Manner())
         client.asked = self.judge.asked
         self._connect(None if forgetful else self.stream.quarantine)
         self._open(TYPES if client.follow else shuffled, nonce)
@@ -251,9 +297,10 @@ class Machine(RuleBasedStateMachine):
 
     def _settle(self, manner: Manner) -> None:
         """Everything that is on its way arrives and is answered. It must come to an end."""
+        self.client.answer_late()
         for _ in range(80):
             if self.client.inbox:
-                self._process(self.client.inbox[0], manner)
+                self._process(manner)
             elif self._poll() is None and not self._once_more():
                 if not self.client.quiet:
                     break
@@ -282,7 +329,7 @@ class Machine(RuleBasedStateMachine):
     def _nothing_more(self) -> None:
         """The same content anew is no news, nor is an answer that was given already."""
         if self.judge.content is not None:
-            self.stream.publish(published(self.judge.content))
+            self.stream.publish(published(self.judge.content, self.loaded))
         for type_url in self.client.told:
             self.client.repeat(type_url)
         assert self.stream.poll(self.client.now) is None
@@ -294,23 +341,38 @@ class Machine(RuleBasedStateMachine):
         things = self.judge.content
         if things is None:
             return
-        told = {url: one for url, one in self.client.told.items() if url != RUNTIME}
+        told = {url: one for url, one in self.client.told.items() if url in self.loaded}
         wanted = {url: {n: t for n, t in things[url].items() if one.wants(n)} for url, one in told.items()}
         clean = not any(thing.bad for url in TYPES for thing in things[url].values())
         for type_url, expected in wanted.items():
             has = self.client.cache[type_url]
             if clean:
                 extra = has.keys() - expected.keys()
-                assert not extra or (self.sotw and type_url not in FULL_STATE), f"{type_url}: too much: {extra}"
+                stays = (self.sotw and type_url not in FULL_STATE) or (type_url in self._kept())
+                assert not extra or stays, f"{type_url}: too much: {extra}"
             if clean or (type_url in (CLUSTER, ENDPOINT) and type_url not in self.judge.untold):
                 good = {name: one for name, one in expected.items() if not one.bad}
                 assert good.items() <= has.items(), f"{type_url}: {good} is not in {has}"
         if clean:
             self._synced(told)
 
+    def _kept(self) -> tuple[str, ...]:
+        """Types of which nothing is taken away. Who names its clusters, and not yet all those that its routes lead to,
+        may go on using the ones that it has."""
+        client, things = self.client, self.judge.content or {}
+        told = client.told.get(CLUSTER)
+        if told is None or told.star:
+            return ()
+        targets = [things[CLUSTER].get(name) for one in client.cache[ROUTE].values() for name in one.clusters]
+        lacking = [one for one in targets if one is not None and one.name not in client.cache[CLUSTER]]
+        known = client.cache[ENDPOINT].keys() | {""}
+        lacking += [one for one in targets if one and ENDPOINT in client.told and one.service not in known]
+        return (CLUSTER, ENDPOINT) if lacking else ()
+
     def _synced(self, told: Collection[str]) -> None:
-        states = self.stream.states(self.client.now)
-        assert {url: states[url].state for url in told} == dict.fromkeys(told, "SYNCED")
+        states, certain = self.stream.states(self.client.now), set(told).difference(self._kept())
+        assert {url: states[url].state for url in certain} == dict.fromkeys(certain, "SYNCED")
+        assert not any(self.client.owed.get(url) for url in certain), f"names that nobody answers: {self.client.owed}"
         if self.client.follow == "envoy":
             assert not self.client.warming, "clusters wait for their endpoints"
 
@@ -328,6 +390,7 @@ class Machine(RuleBasedStateMachine):
         if sys.exc_info()[0] is not None or not hasattr(self, "client"):
             return
         self.world.heal()
+        self.loaded = TYPES
         self._publish()
         self._settle(Manner())
         self._rests()
@@ -347,5 +410,5 @@ class SotwMachine(Machine):
 TestDelta = DeltaMachine.TestCase
 TestSotw = SotwMachine.TestCase
 TestDelta.settings = TestSotw.settings = settings(
-    max_examples=examples(150), stateful_step_count=30, report_multiple_bugs=False
+    max_examples=examples(200), stateful_step_count=30, report_multiple_bugs=False
 )

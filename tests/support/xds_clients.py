@@ -79,6 +79,17 @@ class Manner:
     telling: bool = True
 
 
+@dataclass(eq=False)
+class Answer:
+    """What a client will say about a response that it has dealt with; ``held`` until it is told to."""
+
+    got: Received
+    error: str | None
+    add: Collection[str] = ()
+    drop: Collection[str] = ()
+    held: bool = False
+
+
 class Client(ABC):
     """``follow`` says how interests come about: an "envoy" wants all clusters and listeners, and what those refer to; a
     "grpc" client goes from one listener to its routes, their clusters and those clusters' endpoints; a free one wants
@@ -96,7 +107,9 @@ class Client(ABC):
         self.interest: dict[str, Interest] = {url: Interest() for url in (*TYPES, RUNTIME)}
         self.told: dict[str, Interest] = {}
         self.inbox: list[Received] = []
-        self.delayed: list[tuple[Received, str | None, Collection[str], Collection[str]]] = []
+        self.owed: dict[str, set[str]] = {}
+        self.lost: set[str] = set()
+        self.answers: list[Answer] = []
         self.accepted: dict[str, str] = {}
         self.asked: Callable[[str, Collection[str], Collection[str]], None] = lambda *_: None
 
@@ -105,7 +118,7 @@ class Client(ABC):
         self._serve = serve
         self._introduced = False
         self.told = {}
-        self.inbox, self.delayed = [], []
+        self.inbox, self.answers = [], []
         for one in self.interest.values():
             one.named = False
 
@@ -132,23 +145,30 @@ class Client(ABC):
     # What all clients do
 
     def process(
-        self, got: Received, manner: Manner, add: Collection[str] = (), drop: Collection[str] = ()
-    ) -> str | None:
-        """Take a response out of the inbox, apply what is good and answer; the error, if there is one."""
-        self.inbox.remove(got)
+        self, manner: Manner, add: Collection[str] = (), drop: Collection[str] = (), *, late: bool = False
+    ) -> Answer:
+        """Take the oldest response out of the inbox, apply what is good, and answer: at once, or ``late`` if told to."""
+        got = self.inbox.pop(0)
+        self.owed.get(got.type_url, set()).difference_update((part.name for part in got.parts), got.removed)
         error = self._apply_layers(got) if got.type_url == RUNTIME else self._apply(got, manner)
         if error is None:
             self.accepted[got.type_url] = got.version
         if got.type_url != RUNTIME:
             self._follow()
-        self.delayed.append((got, error, add, drop))
-        self._answer_delayed()
-        return error
+        self.answers.append(Answer(got, error, add, drop, late))
+        self._answer_what_may_be()
+        return Answer(got, error)
+
+    def answer_late(self, which: int | None = None) -> None:
+        """Give an answer that was held back; None gives all, in the order of the responses."""
+        for one in self.answers if which is None else self.answers[which : which + 1]:
+            one.held = False
+        self._answer_what_may_be()
 
     def give_up_warming(self) -> None:
         """Endpoints did not come in time."""
         self.warming.clear()
-        self._answer_delayed()
+        self._answer_what_may_be()
 
     @property
     def quiet(self) -> bool:
@@ -156,11 +176,11 @@ class Client(ABC):
         (ClusterManagerImpl::updateClusterCounts pauses the type)."""
         return self.follow == "envoy" and bool(self.warming)
 
-    def _answer_delayed(self) -> None:
-        due = [one for one in self.delayed if not (self.quiet and one[0].type_url == CLUSTER)]
+    def _answer_what_may_be(self) -> None:
+        due = [one for one in self.answers if not (one.held or (self.quiet and one.got.type_url == CLUSTER))]
         for one in due:
-            self.delayed.remove(one)
-            self.answer(*one)
+            self.answers.remove(one)
+            self.answer(one.got, one.error, one.add, one.drop)
 
     def _apply(self, got: Received, manner: Manner) -> str | None:
         bad = [one for one in got.things if one.bad]
@@ -174,6 +194,7 @@ class Client(ABC):
         have = self.cache[got.type_url]
         gone = self._gone(got, have.keys() - good.keys() - set(bad))
         self._warm(got, good, gone)
+        self.lost -= good.keys() if got.type_url == CLUSTER else set()
         have.update(good)
         for name in gone:
             del have[name]
@@ -229,6 +250,11 @@ class Client(ABC):
             return {ROUTE: rds, CLUSTER: targets, ENDPOINT: services}
         return {}
 
+    def lose(self, type_url: str, name: str) -> None:
+        """Forget a resource without a reason that anybody else could know; asking for it again helps."""
+        if self.cache[type_url].pop(name, None) is not None and type_url == CLUSTER:
+            self.lost.add(name)
+
     def _forget(self, type_url: str, names: Iterable[str]) -> None:
         """Drop what is wanted no longer."""
         for name in names:
@@ -260,8 +286,14 @@ class DeltaClient(Client):
         super().__init__(follow, node)
         self._answers: dict[str, wire.DeltaDiscoveryRequest] = {}
 
+    def connect(self, serve: Callable[[bytes], object]) -> None:
+        super().connect(serve)
+        self._answers.clear()
+        self.owed.clear()
+
     def open(self, type_url: str, *, explicit: bool, old_nonce: str = "") -> None:
         wish = self.interest[type_url]
+        self.owed[type_url] = wish.names - self.cache.get(type_url, {}).keys()
         request = wire.DeltaDiscoveryRequest(type_url=type_url, response_nonce=old_nonce)
         request.resource_names_subscribe.extend(sorted(wish.names))
         if wish.star and (explicit or wish.names):
@@ -301,6 +333,17 @@ class DeltaClient(Client):
 
     def _gone(self, got: Received, others: Iterable[str]) -> set[str]:
         return set(others) & set(got.removed)
+
+    def _want(self, type_url: str, add: Collection[str], drop: Collection[str]) -> None:
+        """Every name that is asked for is owed an answer, and so is one that is dropped under a wildcard."""
+        super()._want(type_url, add, drop)
+        owed = self.owed.setdefault(type_url, set())
+        owed -= set(drop)
+        owed |= set(add) - {STAR}
+        if self.interest[type_url].star:
+            owed |= set(drop)
+        elif STAR in drop:
+            owed &= self.interest[type_url].names
 
     def _changing(
         self, type_url: str, add: Collection[str], drop: Collection[str], nonce: str

@@ -78,6 +78,8 @@ class Judge:
         if told is None:
             return
         self.excuses[type_url] |= set(add)
+        if STAR in add:
+            self.excuses[type_url] |= (self.content or {}).get(type_url, {}).keys()
         for name in add:
             self.refused[type_url].pop(name, None)
         if told.star and not self.sotw:
@@ -141,12 +143,12 @@ class Judge:
             self._asked_for(got)
             self._not_refused(got)
             self._not_twice(got)
+            self._in_order(got)
             self._make_before_break(got)
         self._used(got)
 
     def _one_at_a_time(self, got: Received) -> None:
-        on_their_way = (*self.client.inbox, *(one for one, *_ in self.client.delayed))
-        same = [one for one in on_their_way if one.type_url == got.type_url]
+        same = self._on_their_way(got.type_url)
         if got.type_url == RUNTIME and not self.sotw:
             same = [one for one in same if {p.name for p in one.parts} & {p.name for p in got.parts}]
         assert not same, "one response of a type is on its way at a time"
@@ -178,12 +180,31 @@ class Judge:
         first = got.type_url not in self.answered and self.client.told[got.type_url].star
         assert got.parts or got.removed or first, "an empty response"
 
+    def _in_order(self, got: Received) -> None:
+        """Clusters go first, unless something about them is in doubt."""
+        told, doubtful = self.client.told.get(CLUSTER), CLUSTER in (*self.untold, *self.returning)
+        if got.type_url == CLUSTER or not got.parts or told is None or doubtful or self._on_their_way(CLUSTER):
+            return
+        wanted = [one for one in (self.content or {}).get(CLUSTER, {}).values() if told.wants(one.name)]
+        missing = [one.name for one in wanted if self.client.cache[CLUSTER].get(one.name) != one]
+        assert not missing or any(one.bad for one in wanted), f"{got.type_url} before clusters {missing}"
+
+    def _on_their_way(self, type_url: str) -> list[Received]:
+        """Responses that the client has not answered."""
+        sent = (*self.client.inbox, *(one.got for one in self.client.answers))
+        return [one for one in sent if one.type_url == type_url]
+
     def _make_before_break(self, got: Received) -> None:
         """https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations"""
         if got.type_url in (LISTENER, ROUTE):
             for one in got.things:
                 self._leads_somewhere(got.type_url, one)
-        gone = self._taken_away(got)
+        gone, full = self.taken_away(got), self.sotw and got.type_url in FULL_STATE
+        has = self.client.cache[got.type_url].keys()
+        left_out = has - {part.name for part in got.parts} if full else has & set(got.removed)
+        exists = (self.content or {}).get(got.type_url, {})
+        lost = [name for name in left_out if name in exists and self.client.told[got.type_url].wants(name)]
+        assert not lost, f"taken away although they exist: {lost}"
         if got.type_url == CLUSTER:
             users = (*self._in_use(LISTENER), *self._in_use(ROUTE))
             assert not gone & {name for one in users for name in one.clusters}, f"still in use: {gone}"
@@ -196,13 +217,14 @@ class Judge:
         told, has = self.client.told.get(CLUSTER), self.client.cache[CLUSTER]
         if told is None or self.content is None or self.client.cache[type_url].get(one.name) == one:
             return
-        missing = [name for name in one.clusters if told.wants(name) and name not in has]
+        missing = [name for name in one.clusters - self.client.lost if told.wants(name) and name not in has]
         known = [self.content[CLUSTER][name] for name in missing if name in self.content[CLUSTER]]
         hopeless = CLUSTER in self.untold or all(cluster.bad for cluster in known)
         fresh = one.name not in self.client.cache[type_url]
         assert not known or (fresh and hopeless), f"{one.name} leads to nowhere: {missing}"
 
-    def _taken_away(self, got: Received) -> set[str]:
+    def taken_away(self, got: Received) -> set[str]:
+        """What the client has and will lose by this response."""
         has = self.client.cache[got.type_url].keys()
         if not self.sotw:
             return has & set(got.removed)

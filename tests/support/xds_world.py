@@ -136,6 +136,15 @@ class World:
             ROUTE: _by_name(route(name, content, to & known) for name, (content, to) in plans.items()),
         }
 
+    def replace(self, old: str, new: str) -> None:
+        """One cluster takes the place of another everywhere."""
+        if old != new and old in self.clusters:
+            self.clusters[new] = self.clusters.pop(old)
+            for name, (content, to) in self.routes.items():
+                self.routes[name] = content, frozenset(new if one == old else one for one in to)
+            for name, (content, rds, to) in self.listeners.items():
+                self.listeners[name] = content, rds, frozenset(new if one == old else one for one in to)
+
     def heal(self) -> None:
         """Replace what clients refuse."""
         self.clusters = {name: (content % BAD, eds) for name, (content, eds) in self.clusters.items()}

@@ -200,6 +200,8 @@ def test_rule_2a_a_request_with_a_stale_nonce_is_ignored(sotw: SotwClient) -> No
     sotw.names[ENDPOINT] = ("a",)
     sotw.ack(first)
     assert sotw.settle() == []
+    sotw.ask(ENDPOINT, "a", "b", nonce="stale")
+    assert sotw.settle() == []
 
 
 def test_rule_2b_new_names_at_the_same_version_are_answered(sotw: SotwClient) -> None:
@@ -556,6 +558,21 @@ def test_rule_7b_removals_come_last(delta: DeltaClient) -> None:
     ]
 
 
+def test_rule_7e_a_removal_waits_for_the_answers(delta: DeltaClient) -> None:
+    """Incremental: a cluster is not removed before the client has acknowledged the routes that no longer name it.
+
+    https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations
+    """
+    old = make.snapshot(make.cluster("a"), make.cluster("b"), make.route("r", "a"))
+    accepted(delta, old, (CLUSTER,), (ROUTE, "r"))
+    delta.machine.publish(make.snapshot(make.cluster("b"), make.route("r", "b")))
+    routes = got(delta)
+    assert routes.type_url == ROUTE
+    assert delta.get() is None
+    delta.ack(routes)
+    assert summary(delta.settle()) == [(CLUSTER, [], ["a"])]
+
+
 def test_rule_7c_a_route_waits_until_its_cluster_is_accepted(client: Client) -> None:
     """A route never names a cluster that this client has not acknowledged.
 
@@ -799,6 +816,19 @@ def test_rule_12a_a_rejected_response_may_be_partly_applied(client: Client) -> N
     client.nack(got(client), "no")
     client.machine.publish(good)
     assert [one.names for one in client.settle()] == [["a", "b"]]
+
+
+def test_rule_12d_what_came_along_with_a_bad_resource_is_sent_again(client: Client) -> None:
+    """Where the client says which resource was bad, the others of the response are sent again without it.
+
+    https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#ack-and-nack-semantics-summary
+    """
+    accepted(client, make.snapshot(make.cluster("a"), make.cluster("b")), (CLUSTER,))
+    client.machine.publish(make.snapshot(make.cluster("a", 1), make.cluster("b", 1)))
+    client.nack(got(client), "Error adding/updating cluster(s) a: no")
+    (again,) = client.settle()
+    assert again.bodies["b"] == make.cluster("b", 1).body
+    assert again.bodies.get("a", make.cluster("a").body) == make.cluster("a").body
 
 
 def test_rule_12b_what_no_longer_matches_the_subscription_is_not_sent(client: Client) -> None:
