@@ -147,7 +147,7 @@ class Client(ABC):
     def process(
         self, manner: Manner, add: Collection[str] = (), drop: Collection[str] = (), *, late: bool = False
     ) -> Answer:
-        """Take the oldest response out of the inbox, apply what is good, and answer: at once, or ``late`` if told to."""
+        """Take the oldest response out of the inbox, apply what is good, and answer at once or (``late``) when told."""
         got = self.inbox.pop(0)
         self.owed.get(got.type_url, set()).difference_update((part.name for part in got.parts), got.removed)
         error = self._apply_layers(got) if got.type_url == RUNTIME else self._apply(got, manner)

@@ -7,7 +7,7 @@ whatever was not sent yet is simply replaced by what is newer.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from xds.protocol.collections import by_collection, collection_of, collections_among
@@ -43,7 +43,8 @@ class Subscription:
     something away that the client had.
     ``rejected`` counts where it cannot be told which resource of a response was bad, ``quarantine`` where it can.
     ``brought`` are names that a client may have from an earlier stream, nobody knows in which version.
-    ``_replaced`` is what the client had accepted of what the response in flight changes, None where that is not known.
+    ``_replaced`` is what the client had accepted of what the response in flight changes, None where that is not known;
+    ``_new`` are names in it of which the client surely had nothing.
     """
 
     type_url: str
@@ -67,6 +68,7 @@ class Subscription:
     quarantine: Quarantine = field(default_factory=Quarantine)
     vacates: bool = False
     _replaced: dict[str, Resource | None] = field(default_factory=dict)
+    _new: Set[str] = frozenset()
     _settled: ResourceSet | None = None
     _nothing_gone: ResourceSet | None = None
 
@@ -287,8 +289,9 @@ class Subscription:
         self._replaced = {}
         if self.held.known:
             self._replaced = {name: self.held.resource(name) for name in flight.sent if self.confirms(name)}
-        new = (name for name in flight.sent if name not in self.held)
-        self.unconfirmed.update(new if self.held.known else flight.sent)
+        known = self.held.known
+        self._new = {name for name in flight.sent if name not in self.held} if known else flight.sent.keys()
+        self.unconfirmed.update(self._new)
         self.unconfirmed.difference_update(flight.removed)
         self.held.take(current, flight.sent, flight.removed)
         if self.quarantine.of(self.type_url):  # something else than the set's version may have been sent instead
@@ -345,9 +348,10 @@ class Subscription:
         self.rejected_set = flight.set_version
 
     def _convict(self, name: str, rejection: Rejection) -> None:
-        """The client keeps what it had: what it accepted before, or nothing."""
+        """The client keeps what it had: what it accepted before, or nothing. (What an earlier rejected response left
+        there is not known.)"""
         earlier = self.quarantine.of(self.type_url).get(name)
-        if name in self.unconfirmed:
+        if name in self._new:
             self.held.pop(name)
             self.unconfirmed.discard(name)
         else:

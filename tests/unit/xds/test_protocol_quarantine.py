@@ -453,3 +453,16 @@ def test_what_came_along_in_its_last_good_version_is_not_sent_again() -> None:
     assert got.bodies["bad"] == make.cluster("bad", 0, eds=False).body
     client.machine.publish(make.everything(*clusters(bad=0, c=1)))
     assert client.settle() == []
+
+
+def test_what_a_rejected_response_may_have_left_behind_is_removed_when_it_is_gone() -> None:
+    """First the client does not say what was bad, and may have applied the rest; then it does."""
+    client = DeltaClient()
+    client.machine.publish(make.everything(*clusters(a=0, b=0)))
+    client.ask(CLUSTER)
+    first = client.get()
+    assert first is not None
+    client.nack(first, "no")
+    client.nack(push(client, *clusters(b=1)), blame("b"))
+    client.machine.publish(make.everything())
+    assert [got.removed for got in client.settle()] == [["a", "b"]]
