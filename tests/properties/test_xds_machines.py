@@ -87,7 +87,7 @@ class Machine(RuleBasedStateMachine):
         made = SotwClient if self.sotw else DeltaClient
         self.client: Client = made(follow, GRPC if follow == "grpc" else ENVOY)
         self.world, self.judge, self.explicit = world, Judge(self.client), explicit
-        self.client.asked = self.judge.asked
+        self.client.asked, self.client.answered = self.judge.asked, self.judge.answered
         self.wanted: dict[str, RuntimeLayer] = {}
         self.cache = ResponseCache()
         self._wish(follow, wishes)
@@ -167,10 +167,7 @@ class Machine(RuleBasedStateMachine):
     def _process(
         self, manner: Manner, add: Collection[str] = (), drop: Collection[str] = (), *, late: bool = False
     ) -> None:
-        got = self.client.inbox[0]
-        removed = self.judge.taken_away(got) if got.type_url != RUNTIME else set()
-        answer = self.client.process(manner, add, drop, late=late)
-        self.judge.answers(got, answer.error, removed, telling=manner.telling)
+        self.client.process(manner, add, drop, late=late)
         self._open(TYPES if self.client.follow else ())
 
     # Steps
@@ -256,11 +253,11 @@ class Machine(RuleBasedStateMachine):
     def reconnect(self, arrived: bool, forgetful: bool, shuffled: list[str], nonce: str) -> None:
         """What was on its way is lost, or only the answer is. An Envoy asks in its own order."""
         client = self.client
-        self.client.asked = lambda *_: None
-        client.connect(lambda _: None)
-        for _ in list(client.inbox) if arrived else ():
+        client.asked, client.answered = lambda *_: None, lambda _: None
+        client.disconnect()
+        while arrived and client.inbox:
             client.process(Manner())
-        client.asked = self.judge.asked
+        client.asked, client.answered = self.judge.asked, self.judge.answered
         self._connect(None if forgetful else self.stream.quarantine)
         self._open(TYPES if client.follow else shuffled, nonce)
 

@@ -81,10 +81,13 @@ class Manner:
 
 @dataclass(eq=False)
 class Answer:
-    """What a client will say about a response that it has dealt with; ``held`` until it is told to."""
+    """What a client will say about a response that it has dealt with; ``held`` until it is told to. ``telling``: an
+    error says which resource was bad; ``removed`` is what the response took away."""
 
     got: Received
     error: str | None
+    telling: bool
+    removed: Collection[str]
     add: Collection[str] = ()
     drop: Collection[str] = ()
     held: bool = False
@@ -94,7 +97,7 @@ class Client(ABC):
     """``follow`` says how interests come about: an "envoy" wants all clusters and listeners, and what those refer to; a
     "grpc" client goes from one listener to its routes, their clusters and those clusters' endpoints; a free one wants
     whatever its driver makes it want. ``told`` is what the server must have understood on this stream, ``asked`` is
-    called with the names that were added and dropped.
+    called with the names that were added and dropped, ``answered`` after an answer.
     """
 
     def __init__(self, follow: str, node: wire.Node) -> None:
@@ -112,6 +115,7 @@ class Client(ABC):
         self.answers: list[Answer] = []
         self.accepted: dict[str, str] = {}
         self.asked: Callable[[str, Collection[str], Collection[str]], None] = lambda *_: None
+        self.answered: Callable[[Answer], None] = lambda _: None
 
     def connect(self, serve: Callable[[bytes], object]) -> None:
         """A new stream: nothing of the old one counts, but what the client has."""
@@ -121,6 +125,10 @@ class Client(ABC):
         self.inbox, self.answers = [], []
         for one in self.interest.values():
             one.named = False
+
+    def disconnect(self) -> None:
+        """What the client says from now on is heard by nobody."""
+        self._serve = lambda _: None
 
     @abstractmethod
     def open(self, type_url: str, *, explicit: bool, old_nonce: str = "") -> None:
@@ -146,18 +154,19 @@ class Client(ABC):
 
     def process(
         self, manner: Manner, add: Collection[str] = (), drop: Collection[str] = (), *, late: bool = False
-    ) -> Answer:
+    ) -> None:
         """Take the oldest response out of the inbox, apply what is good, and answer at once or (``late``) when told."""
         got = self.inbox.pop(0)
         self.owed.get(got.type_url, set()).difference_update((part.name for part in got.parts), got.removed)
+        had = set(self.cache.get(got.type_url, ()))
         error = self._apply_layers(got) if got.type_url == RUNTIME else self._apply(got, manner)
         if error is None:
             self.accepted[got.type_url] = got.version
         if got.type_url != RUNTIME:
             self._follow()
-        self.answers.append(Answer(got, error, add, drop, late))
+        removed = had - self.cache.get(got.type_url, {}).keys()
+        self.answers.append(Answer(got, error, manner.telling, removed, add, drop, late))
         self._answer_what_may_be()
-        return Answer(got, error)
 
     def answer_late(self, which: int | None = None) -> None:
         """Give an answer that was held back; None gives all, in the order of the responses."""
@@ -181,6 +190,7 @@ class Client(ABC):
         for one in due:
             self.answers.remove(one)
             self.answer(one.got, one.error, one.add, one.drop)
+            self.answered(one)
 
     def _apply(self, got: Received, manner: Manner) -> str | None:
         bad = [one for one in got.things if one.bad]

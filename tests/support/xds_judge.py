@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 
-from tests.support.xds_clients import STAR, Client, Received, SotwClient
+from tests.support.xds_clients import STAR, Answer, Client, Received, SotwClient
 from tests.support.xds_world import TYPES, Thing
 from xds.types import CLUSTER, ENDPOINT, FULL_STATE, LISTENER, ROUTE, RUNTIME
 
@@ -30,8 +30,10 @@ class Judge:
         self.untold: set[str] = set()
         self.versions: dict[tuple[str, str], frozenset[tuple[str, str]]] = {}
         self.nonces: set[str] = set()
-        self.answered: set[str] = set()
+        self.told_of: set[str] = set()
         self.returning: set[str] = set()
+        self.murky: dict[str, set[str]] = defaultdict(set)
+        self.unheard: dict[str, set[str]] = defaultdict(set)
         self.offered: dict[str, Mapping[str, Thing]] = {}
         self.leases: dict[str, tuple[str, float]] = {}
         self.sent = 0
@@ -45,8 +47,10 @@ class Judge:
     def connected(self, *, forgetful: bool) -> None:
         """A new stream, perhaps of a server that remembers nothing."""
         self.excuses.clear()
-        self.answered.clear()
+        self.told_of.clear()
         self.returning.clear()
+        self.murky.clear()
+        self.unheard.clear()
         self.leases.clear()
         for type_url in list(self.refused):
             if forgetful or type_url in self.untold:
@@ -61,6 +65,8 @@ class Judge:
             claim = self.client.accepted.get(type_url, "")
             if claim:
                 self.returning.add(type_url)
+            else:  # who accepted nothing seems to have nothing, whatever it applied of what it rejected
+                self.unheard[type_url] = set(cache)
             pure = told.star and not told.names
             if not (pure and self.versions.get((type_url, claim)) == _content(cache.values())):
                 self.excuses[type_url] |= told.names | {STAR}
@@ -100,20 +106,23 @@ class Judge:
             if new != old:
                 self.untold.discard(type_url)
 
-    def answers(self, got: Received, error: str | None, removed: Collection[str], *, telling: bool) -> None:
-        """The client is about to answer; it has applied what it took."""
-        type_url = got.type_url
-        if error is None:
+    def answered(self, answer: Answer) -> None:
+        """The client has answered."""
+        got, type_url = answer.got, answer.got.type_url
+        if answer.error is None:
             if type_url in FULL_STATE:
                 self.returning.discard(type_url)
-            if type_url == LISTENER and removed:
+                self.murky[type_url].clear()
+                self.unheard[type_url].clear()
+            if type_url == LISTENER and answer.removed:
                 self.excuses[type_url] |= self.refused[type_url].keys()
                 self.refused[type_url].clear()
             return
         self.excuses[type_url] |= {part.name for part in got.parts} | set(got.removed) | {STAR}
         if type_url == RUNTIME:
             return
-        sure = telling and not (self.sotw and type_url in self.returning)
+        sure = answer.telling and not (self.sotw and self._in_doubt(got))
+        self.murky[type_url] |= {part.name for part in got.parts}
         if not sure and (self.content or {}).get(type_url) != self.offered.get(type_url):
             return  # what was refused is not what is published any more
         if not sure:
@@ -122,6 +131,12 @@ class Judge:
             current = (self.content or {}).get(type_url, {}).get(one.name)
             if one.bad and current is not None and current.version == one.version:
                 self.refused[type_url][one.name] = one.version
+
+    def _in_doubt(self, got: Received) -> bool:
+        """What is bad cannot be left out of a full state where nobody knows what the client has instead: something
+        from an earlier stream, or from a response that it rejected and may have applied in part."""
+        left = self.murky[got.type_url] if got.type_url in FULL_STATE else set()
+        return got.type_url in self.returning or any(one.bad and one.name in left for one in got.things)
 
     # What is sent
 
@@ -171,13 +186,13 @@ class Judge:
         has, excuses = self.client.cache[got.type_url], self.excuses[got.type_url]
         if self.sotw and got.type_url in FULL_STATE:
             same = _content(has.values()) == _content(got.things)
-            assert not same or excuses or got.type_url not in self.answered, "nothing is new in the response"
+            assert not same or excuses or got.type_url not in self.told_of, "nothing is new in the response"
             return
         twice = [one.name for one in got.things if has.get(one.name) == one and one.name not in excuses]
         assert not twice, f"sent again although the client has them: {twice}"
         strange = [name for name in got.removed if name not in has and name not in excuses]
         assert not strange, f"removed although the client does not have them: {strange}"
-        first = got.type_url not in self.answered and self.client.told[got.type_url].star
+        first = got.type_url not in self.told_of and self.client.told[got.type_url].star
         assert got.parts or got.removed or first, "an empty response"
 
     def _in_order(self, got: Received) -> None:
@@ -203,7 +218,8 @@ class Judge:
         has = self.client.cache[got.type_url].keys()
         left_out = has - {part.name for part in got.parts} if full else has & set(got.removed)
         exists = (self.content or {}).get(got.type_url, {})
-        lost = [name for name in left_out if name in exists and self.client.told[got.type_url].wants(name)]
+        asked = filter(self.client.told[got.type_url].wants, left_out - self.unheard[got.type_url])
+        lost = [name for name in asked if name in exists]
         assert not lost, f"taken away although they exist: {lost}"
         if got.type_url == CLUSTER:
             users = (*self._in_use(LISTENER), *self._in_use(ROUTE))
@@ -236,13 +252,13 @@ class Judge:
         """What the client has and the server knows of. Who comes with something from an earlier stream has not
         been told yet what it is now."""
         told = self.client.told.get(type_url)
-        if told is None or (self.sotw and type_url not in self.answered):
+        if told is None or (self.sotw and type_url not in self.told_of):
             return []
         return [one for one in self.client.cache[type_url].values() if told.wants(one.name)]
 
     def _used(self, got: Received) -> None:
         """An excuse serves once."""
-        self.answered.add(got.type_url)
+        self.told_of.add(got.type_url)
         self.offered[got.type_url] = (self.content or {}).get(got.type_url, {})
         excuses = self.excuses[got.type_url]
         if got.type_url == CLUSTER and self.client.node.user_agent_name == "envoy":

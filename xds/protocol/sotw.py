@@ -108,10 +108,10 @@ class SotwStream(Stream):
         self, sub: Subscription, current: ResourceSet, due: list[Resource], now: float, kept: Mapping[str, Resource]
     ) -> Response | None:
         """Everything that the client wants (of which it has all but ``due``), and what it keeps until it may be removed
-        or replaced. None where leaving something out might take it from a client that has it from an earlier stream."""
+        or replaced. None where leaving something out might take it from a client that has it."""
         content: Mapping[str, Resource] = current.resources
         withheld = self._withheld(sub, current)
-        if not self._knows(sub) and self._may_take(sub, current, withheld):
+        if self._may_take(sub, current, withheld):
             return None
         if not sub.wildcard or kept or withheld:
             wanted = {name: withheld.get(name, one) for name, one in content.items() if sub.wants(name)}
@@ -134,7 +134,8 @@ class SotwStream(Stream):
         """What the client must not have yet, or not at all, and what it keeps instead: the last version that it
         accepted, or nothing."""
         accepted = self._accepted.get(sub.type_url, {})
-        instead = {name: one.good or accepted.get(name) for name, one in sub.quarantine.in_force(current).items()}
+        instead = {name: accepted.get(name) for name in sub.rejected if not sub.may_try(name, current)}
+        instead |= {name: one.good or accepted.get(name) for name, one in sub.quarantine.in_force(current).items()}
         if sub.type_url in ordering.NAMES_CLUSTERS:
             due = sub.additions(current)
             waiting = {one.name for one in due}.difference(one.name for one in self._unhindered(sub, due))
@@ -142,11 +143,13 @@ class SotwStream(Stream):
         return instead
 
     def _may_take(self, sub: Subscription, current: ResourceSet, withheld: Mapping[str, Resource | None]) -> bool:
-        """Whether leaving out what is withheld may take it from the client. What it rejected when it had nothing of
+        """Whether leaving out what is withheld may take it from the client: from an earlier stream it may have
+        anything, from this one what a rejected response may have left there. What it rejected when it had nothing of
         that name, it has not got from anywhere."""
-        rejections = sub.quarantine.in_force(current)
+        knows, rejections = self._knows(sub), sub.quarantine.in_force(current)
         nothing = {name for name, one in rejections.items() if not one.kept}
-        return any(one is None and name not in nothing for name, one in withheld.items())
+        left_out = (name for name, one in withheld.items() if one is None and name not in nothing)
+        return any(not knows or name in sub.held for name in left_out)
 
     def _may_have_more(self, sub: Subscription) -> bool:
         """Whether the client returned with an older full state and was told nothing yet: what it asks for by name may
@@ -160,9 +163,12 @@ class SotwStream(Stream):
         """Whether it is known what the client has: it came with nothing, or has accepted something here."""
         return sub.type_url in self._accepted or sub.type_url not in self._returning
 
-    def _nacked(self, sub: Subscription, error: str, now: float, *, tell_apart: bool = True) -> None:
+    def _nacked(
+        self, sub: Subscription, error: str, now: float, *, tell_apart: bool = True, replaceable: bool = False
+    ) -> None:
         """What cannot be replaced must not be left out of a full state, if the client may have it."""
-        super()._nacked(sub, error, now, tell_apart=tell_apart and (sub.type_url not in FULL_STATE or self._knows(sub)))
+        full = sub.type_url in FULL_STATE
+        super()._nacked(sub, error, now, tell_apart=tell_apart and (not full or self._knows(sub)), replaceable=full)
 
     def _believes_claim(self, sub: Subscription, current: ResourceSet, now: float) -> bool:
         """A reconnecting client names the version that it has. Only for a pure wildcard does an equal version prove

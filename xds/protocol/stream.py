@@ -171,9 +171,11 @@ class Stream(ABC):
         if conflict is not None and sub.acquit(conflict):
             self.idle = False
 
-    def _nacked(self, sub: Subscription, error: str, now: float, *, tell_apart: bool = True) -> None:
-        """``tell_apart``: what a resource's rejection leaves the client with is known."""
-        sub.nacked(error, now, tell_apart=tell_apart)
+    def _nacked(
+        self, sub: Subscription, error: str, now: float, *, tell_apart: bool = True, replaceable: bool = False
+    ) -> None:
+        """``tell_apart``: it may be told which resource was bad; ``replaceable``: if it is known what is left then."""
+        sub.nacked(error, now, tell_apart=tell_apart, replaceable=replaceable)
         current = self._current(sub)
         if current is not None:
             self.quarantine.prune(current)

@@ -44,7 +44,8 @@ class Subscription:
     ``rejected`` counts where it cannot be told which resource of a response was bad, ``quarantine`` where it can.
     ``brought`` are names that a client may have from an earlier stream, nobody knows in which version.
     ``_replaced`` is what the client had accepted of what the response in flight changes, None where that is not known;
-    ``_new`` are names in it of which the client surely had nothing.
+    ``_new`` are names in it of which the client surely had nothing. ``_perhaps`` are names of which it has nothing but
+    perhaps the version that came in a response that it rejected for another reason ("": one of several).
     """
 
     type_url: str
@@ -69,6 +70,7 @@ class Subscription:
     vacates: bool = False
     _replaced: dict[str, Resource | None] = field(default_factory=dict)
     _new: Set[str] = frozenset()
+    _perhaps: dict[str, str] = field(default_factory=dict)
     _settled: ResourceSet | None = None
     _nothing_gone: ResourceSet | None = None
 
@@ -191,6 +193,11 @@ class Subscription:
         rejection = self.rejection(one)
         return self.rejected.get(one.name) == one.version or (rejection is not None and rejection.good is None)
 
+    def may_try(self, name: str, current: ResourceSet) -> bool:
+        """Whether nothing is held against the version in ``current`` by a response that was rejected as a whole."""
+        one = current.resources.get(name)
+        return one is None or self.rejected.get(name) != one.version
+
     def rejection(self, one: Resource) -> Rejection | None:
         """What is held against this version in particular."""
         found = self.quarantine.of(self.type_url).get(one.name)
@@ -291,6 +298,8 @@ class Subscription:
             self._replaced = {name: self.held.resource(name) for name in flight.sent if self.confirms(name)}
         known = self.held.known
         self._new = {name for name in flight.sent if name not in self.held} if known else flight.sent.keys()
+        for name in self._perhaps.keys() & self._new:
+            del self._perhaps[name]
         self.unconfirmed.update(self._new)
         self.unconfirmed.difference_update(flight.removed)
         self.held.take(current, flight.sent, flight.removed)
@@ -314,6 +323,8 @@ class Subscription:
         flight = self._land(now)
         if self.unconfirmed:
             self.unconfirmed.difference_update(flight.sent)
+        for name in self._perhaps.keys() & flight.sent.keys():
+            del self._perhaps[name]
         self.acked_version = flight.set_version
         if not self.rejected:
             self.error = ""
@@ -322,14 +333,19 @@ class Subscription:
             better = [n for n, version in flight.sent.items() if n in rejections and rejections[n].refutes(version)]
             self.quarantine.pardon(self.type_url, better)
 
-    def nacked(self, message: str, now: float, *, tell_apart: bool = True) -> None:
+    def nacked(self, message: str, now: float, *, tell_apart: bool = True, replaceable: bool = False) -> None:
         """The client rejected the response in flight; some of it may be applied, so its versions are unknown.
 
         Where it can be told which resources were bad (and ``tell_apart`` it may), those go into quarantine and the
-        others are owed again. Where not, nothing of it is sent until the content changes.
+        others are owed again. Where not, nothing of it is sent until the content changes. ``replaceable``: it must be
+        known what the client has instead of each, if it has anything.
         """
         flight = self._land(now)
         guilty = culprits(self.type_url, message, flight.sent.keys()) if tell_apart else frozenset[str]()
+        nothing = {n for n in guilty if n in self._new or self._perhaps.get(n) == flight.sent[n]}
+        if replaceable and not all(map(self._good, guilty - nothing)):
+            guilty = frozenset()
+        self._leave_behind({name: version for name, version in flight.sent.items() if name not in guilty})
         self.error = message
         self._settled = self._nothing_gone = None
         for name in filter(self.wants, (*flight.sent, *flight.removed)):
@@ -338,7 +354,7 @@ class Subscription:
             self._reject(flight)
             return
         for name in filter(self.wants, guilty):
-            self._convict(name, Rejection(flight.sent[name], message))
+            self._convict(name, Rejection(flight.sent[name], message), nothing=name in nothing)
         for name in filter(self.wants, flight.removed):
             self._answer_again(name)
 
@@ -347,17 +363,29 @@ class Subscription:
         self.rejected.update((name, version) for name, version in versions if self.wants(name))
         self.rejected_set = flight.set_version
 
-    def _convict(self, name: str, rejection: Rejection) -> None:
-        """The client keeps what it had: what it accepted before, or nothing. (What an earlier rejected response left
-        there is not known.)"""
-        earlier = self.quarantine.of(self.type_url).get(name)
-        if name in self._new:
+    def _leave_behind(self, versions: Mapping[str, str]) -> None:
+        """The client rejected a response, and may have applied these."""
+        for name, version in versions.items():
+            if name in self._new:
+                self._perhaps[name] = version
+            elif self._perhaps.get(name, version) != version:
+                self._perhaps[name] = ""
+
+    def _convict(self, name: str, rejection: Rejection, *, nothing: bool) -> None:
+        """The client keeps what it had: what it accepted before, or ``nothing``. (What an earlier rejected response
+        left there is not known.)"""
+        if nothing:
+            self._perhaps.pop(name, None)
             self.held.pop(name)
             self.unconfirmed.discard(name)
         else:
-            good = self._replaced.get(name) or (earlier.good if earlier else None)
-            rejection = replace(rejection, good=good, kept=True)
+            rejection = replace(rejection, good=self._good(name), kept=True)
         self.quarantine.add(self.type_url, name, rejection)
+
+    def _good(self, name: str) -> Resource | None:
+        """What the client accepted before, if it is known."""
+        earlier = self.quarantine.of(self.type_url).get(name)
+        return self._replaced.get(name) or (earlier.good if earlier else None)
 
     def _answer_again(self, name: str) -> None:
         """Whether the client knows that this does not exist (any more) is not known."""
