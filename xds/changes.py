@@ -1,6 +1,6 @@
 """When each resource last changed, as far as this server knows.
 
-Kept beside the sets and not in them, because a set is its content. A set that follows another shares its times:
+Kept beside a set's content, because a set is its content. A set that follows another shares its times:
 only names that changed later than the first known set are written down.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 from xds.snapshot import ResourceSet, Snapshot
 
@@ -25,7 +24,7 @@ class ChangeTimes:
     """Remembers when the resources of published sets changed; forgets a set with its last owner."""
 
     def __init__(self) -> None:
-        self._times: WeakKeyDictionary[ResourceSet, _Times] = WeakKeyDictionary()
+        self._key = object()
 
     def published(self, snapshot: Snapshot, previous: Snapshot | None, now: float) -> None:
         """A node that had ``previous`` should have ``snapshot``; equal sets must be the same object."""
@@ -36,15 +35,19 @@ class ChangeTimes:
 
     def of(self, one: ResourceSet, name: str) -> float | None:
         """When the resource last changed (seconds); None for a set that was never published."""
-        times = self._times.get(one)
+        times = self._times(one)
         return None if times is None else times.later.get(name, times.since)
 
     def _follow(self, one: ResourceSet, previous: ResourceSet | None, now: float) -> None:
-        if one in self._times:
+        if self._key in one.beside:
             return
-        known = self._times.get(previous) if previous is not None else None
+        known = self._times(previous) if previous is not None else None
         if known is None or previous is None:
-            self._times[one] = _Times(now, {})
+            one.beside[self._key] = _Times(now, {})
             return
         kept = {name: at for name, at in known.later.items() if name in one.resources}
-        self._times[one] = _Times(known.since, kept | dict.fromkeys(one.changed_since(previous), now))
+        one.beside[self._key] = _Times(known.since, kept | dict.fromkeys(one.changed_since(previous), now))
+
+    def _times(self, one: ResourceSet) -> _Times | None:
+        found: _Times | None = one.beside.get(self._key)
+        return found

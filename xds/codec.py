@@ -37,12 +37,15 @@ __all__ = [
     "nonce_field",
     "references",
     "runtime_body",
+    "sotw_envelope",
+    "sotw_part",
     "sotw_response",
     "to_json",
     "type_url",
 ]
 
 _NONCE_TAG = b"\x2a"  # field 5, a string, in both
+_VERSION_TAG, _TYPE_URL_TAG = b"\x0a", b"\x22"  # fields 1 and 4 of a DiscoveryResponse
 
 #: Of a client's reasons (characters); they are searched for names, and kept.
 _LONGEST_WORDS = 65_536
@@ -124,6 +127,11 @@ def sotw_response(url: str, version: str, items: Iterable[Item]) -> bytes:
     return wire.DiscoveryResponse(version_info=version, resources=resources, type_url=url).SerializeToString()
 
 
+def sotw_envelope(url: str, version: str) -> bytes:
+    """A DiscoveryResponse without resources and nonce."""
+    return _text(_VERSION_TAG, version) + _text(_TYPE_URL_TAG, url)
+
+
 def sotw_part(url: str, body: bytes) -> bytes:
     """One resource's share of a DiscoveryResponse; shares concatenate."""
     return wire.DiscoveryResponse(resources=[_any(url, body)]).SerializeToString()
@@ -146,8 +154,12 @@ def delta_response(url: str, version: str, items: Iterable[Item], removed: Itera
 
 def nonce_field(nonce: str) -> bytes:
     """The bytes to append to a response of either variant."""
-    text = nonce.encode()
-    return _NONCE_TAG + varint(len(text)) + text
+    return _text(_NONCE_TAG, nonce)
+
+
+def _text(tag: bytes, value: str) -> bytes:
+    text = value.encode()
+    return tag + varint(len(text)) + text if text else b""
 
 
 def _resource(item: Item) -> wire.Resource:

@@ -15,17 +15,17 @@ class Interner:
         self._sets: WeakValueDictionary[tuple[str, str], ResourceSet] = WeakValueDictionary()
 
     def all(self, snapshots: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
-        """The same snapshots of known sets. One that nodes share is looked at once."""
+        """The same snapshots of known sets. What nodes share is looked at once."""
         shared: dict[int, Snapshot] = {}
+        seen: dict[int, ResourceSet] = {}
         return {
-            node_id: shared.get(id(one)) or shared.setdefault(id(one), self._known(one))
+            node_id: shared.get(id(one)) or shared.setdefault(id(one), self._snapshot(one, seen))
             for node_id, one in snapshots.items()
         }
 
-    def _known(self, snapshot: Snapshot) -> Snapshot:
-        known = self._sets
-        sets = {
-            url: known.get((url, one.version)) or known.setdefault((url, one.version), one)
-            for url, one in snapshot.sets.items()
-        }
-        return Snapshot(sets)
+    def _snapshot(self, snapshot: Snapshot, seen: dict[int, ResourceSet]) -> Snapshot:
+        return Snapshot({url: seen.get(id(one)) or self._set(one, seen) for url, one in snapshot.sets.items()})
+
+    def _set(self, one: ResourceSet, seen: dict[int, ResourceSet]) -> ResourceSet:
+        found = seen[id(one)] = self._sets.setdefault((one.type_url, one.version), one)
+        return found

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import cast
+from typing import Any, cast
 from weakref import ref
 
 from betterproto2 import Message
@@ -101,10 +101,15 @@ class Difference:
 
 @dataclass(frozen=True, eq=False)
 class ResourceSet:
-    """All resources of one type that a group of nodes may have, by name."""
+    """All resources of one type that a group of nodes may have, by name.
+
+    Who needs something for as long as the set lives (encoded responses, say) keeps it ``beside``, under a key of its
+    own.
+    """
 
     type_url: str
     resources: Mapping[str, Resource]
+    beside: dict[object, Any] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def version(self) -> str:
@@ -222,14 +227,10 @@ class ResourceSet:
                 dropped.add(name)
             elif before is None or before.version != after.version:
                 changed.add(name)
+        difference = Difference(frozenset(changed), frozenset(dropped & self.resources.keys()))
         made.__dict__["_fingerprint"] = total % _MODULUS
-        made._remember(self, Difference(frozenset(changed), frozenset(dropped & self.resources.keys())))
+        made.__dict__["_differences"] = {id(self): (ref(self), difference)}
         return made
-
-    @cached_property
-    def bodies(self) -> dict[object, bytes]:
-        """Encoded responses with resources of this set, for :class:`~xds.protocol.responses.ResponseCache`."""
-        return {}
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ResourceSet):

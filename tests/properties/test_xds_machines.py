@@ -227,14 +227,16 @@ class Machine(RuleBasedStateMachine):
         self.client.change(type_url, *self._draw_names(type_url, data), nonce="of-a-dead-server")
 
     def _draw_names(self, type_url: str, data: st.DataObject) -> tuple[list[str], list[str]]:
-        """Names to add and to drop. A state-of-the-world client that never named anything cannot stop wanting all."""
+        """Names to add and to drop. A state-of-the-world client that never named anything cannot stop wanting all, and
+        does not want again at once what the server has not heard that it dropped: nobody could tell."""
         wish, told = self.client.interest[type_url], self.client.told[type_url]
         have = wish.all
         names = {*NAMES[type_url], *([STAR] if type_url in FULL_STATE else [])}
         droppable = have if not self.sotw or told.named else have - {STAR}
         drop = data.draw(st.sets(st.sampled_from(sorted(droppable)))) if droppable else set()
         again = set() if self.sotw else have - {STAR}
-        possible = sorted((names - have | again) - drop)
+        unheard = told.all - have if self.sotw else set()
+        possible = sorted((names - have | again) - drop - unheard)
         add = data.draw(st.sets(st.sampled_from(possible))) if possible else set()
         for name in add & have:
             self.client.lose(type_url, name)

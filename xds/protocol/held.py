@@ -120,6 +120,10 @@ class Held:
             return apart
         return current.changed_since(self._base) | apart if apart else current.changed_since(self._base)
 
+    def equals(self, current: ResourceSet) -> bool:
+        """Whether exactly this set is held; cheap, so False may be wrong."""
+        return self._base is current and self._scope is None and not self._apart
+
     def beyond(self, current: ResourceSet) -> Set[str]:
         """Names of ``current`` that are out of scope. Whoever wants everything asks for these, too."""
         if self._base is None or self._scope is None:

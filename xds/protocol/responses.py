@@ -41,7 +41,7 @@ class ResponseCache:
         return self._once(one_set, key, lambda: _delta(one_set, resources, removed))
 
     def _once(self, one_set: ResourceSet, key: object, encode: Callable[[], bytes]) -> bytes:
-        bodies = one_set.bodies
+        bodies: dict[object, bytes] = one_set.beside
         body = bodies.get(key)
         if body is None:
             body = encode()
@@ -52,7 +52,9 @@ class ResponseCache:
 
 
 def _sotw(type_url: str, version: str, resources: Iterable[Resource]) -> bytes:
-    return codec.sotw_response(type_url, version, ()) + b"".join([one.sotw_part for one in resources])
+    parts = [one.sotw_part for one in resources]
+    parts.append(codec.sotw_envelope(type_url, version))
+    return b"".join(parts)
 
 
 def _delta(one_set: ResourceSet, resources: Iterable[Resource], removed: Iterable[str]) -> bytes:

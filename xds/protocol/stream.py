@@ -30,6 +30,8 @@ from xds.types import CLUSTER, ENDPOINT, ROUTE, RUNTIME, VIRTUAL_HOST
 #: More types than exist: a client that asks for more is broken.
 MAX_TYPES = 64
 
+_NO_SETS: Mapping[str, ResourceSet] = {}
+
 
 class Stream(ABC):
     """The server's side of one xDS stream.
@@ -55,8 +57,8 @@ class Stream(ABC):
         self._nonces = 0
         self._changed_assignments: set[str] = set()
         self._homes: set[str] = set()
-        self._additions_order: list[str] = []
-        self._removals_order: list[str] = []
+        self._additions_order: list[tuple[Subscription, Holdings | None]] = []
+        self._removals_order: list[Subscription] = []
         self._waiting = False
         self.idle = True
         self._idle_since = 0.0
@@ -121,6 +123,8 @@ class Stream(ABC):
     def in_sync(self, type_url: str, now: float) -> bool:
         """Whether the client has accepted everything of this type that it should have, and nothing is due."""
         leased, sub = self.leased.get(type_url), self.subscriptions.get(type_url)
+        if sub is not None and sub.flight is not None:
+            return False
         current = self._current(sub) if sub is not None else None
         quarantined = current is not None and self.quarantine.in_force(current)
         return (leased is None or not leased.owes(now)) and self._settled(type_url) and not quarantined
@@ -233,37 +237,40 @@ class Stream(ABC):
             self.subscriptions[type_url] = kind(type_url, quarantine=self.quarantine)
             if type_url in KINDS:
                 self.leased[type_url] = self._holdings(type_url)
-            self._additions_order = ordering.in_order(self.subscriptions)
-            self._removals_order = ordering.removals_in_order(self.subscriptions)
+            subs = self.subscriptions
+            self._additions_order = [(subs[url], self.leased.get(url)) for url in ordering.in_order(subs)]
+            self._removals_order = [subs[url] for url in ordering.removals_in_order(subs)]
         return self.subscriptions[type_url]
 
     def _due(self, now: float) -> Iterator[Response]:
-        for url in self._additions_order:
-            sub, leased = self.subscriptions[url], self.leased.get(url)
+        sets = self.snapshot.sets if self.snapshot is not None else _NO_SETS
+        for sub, leased in self._additions_order:
             response = self._due_lease(leased, sub, now) if leased is not None else None
-            if response is None and url != RUNTIME:
-                response = self._due_addition(sub, now)
+            current = sets.get(sub.type_url)
+            if response is None and current is not None and not sub.flight and not sub.at_rest(current):
+                response = self._due_addition(sub, current, now)
             if response is not None:
                 yield response
-        for url in self._removals_order:
-            response = self._due_removal(self.subscriptions[url], now)
-            if response is not None:
-                yield response
+        for sub in self._removals_order:
+            current = sets.get(sub.type_url)
+            if current is not None and not sub.flight and not sub.lacks_nothing(current):
+                response = self._due_removal(sub, current, now)
+                if response is not None:
+                    yield response
 
     def _owes_later(self) -> bool:
         """Whether something waits for an answer of the client: what is in flight, or what must come first."""
-        snapshot = self.snapshot
-        if snapshot is None:
-            return False
+        sets = self.snapshot.sets if self.snapshot is not None else _NO_SETS
         for url, sub in self.subscriptions.items():
-            current = snapshot.sets.get(url)
-            if current is not None and (_owes(sub) or sub.additions(current) or sub.removals(current)):
+            current = sets.get(url)
+            if current is None or (sub.at_rest(current) and sub.lacks_nothing(current)):
+                continue
+            if _owes(sub) or sub.additions(current) or sub.removals(current):
                 return True
         return False
 
-    def _due_addition(self, sub: Subscription, now: float) -> Response | None:
-        current = self._current(sub)
-        if current is None or sub.flight is not None:
+    def _due_addition(self, sub: Subscription, current: ResourceSet, now: float) -> Response | None:
+        if sub.type_url == RUNTIME:  # by lease only
             return None
         if isinstance(sub, OnDemand):
             self._greet(sub)
@@ -304,10 +311,7 @@ class Stream(ABC):
         elsewhere = self.subscriptions.keys().isdisjoint(ordering.LEAVES_OUT_HOSTS)
         hosts.force(ordering.homes(self.snapshot) if elsewhere else self._homes)
 
-    def _due_removal(self, sub: Subscription, now: float) -> Response | None:
-        current = self._current(sub)
-        if current is None or sub.flight is not None:
-            return None
+    def _due_removal(self, sub: Subscription, current: ResourceSet, now: float) -> Response | None:
         gone = sub.removals(current)
         if not gone or not all(self._settled(url) for url in ordering.REMOVE_AFTER.get(sub.type_url, ())):
             return None
@@ -367,10 +371,10 @@ class Stream(ABC):
         if sub is None or current is None:
             return True
         busy = sub.flight is not None or bool(sub.rejected)
-        return not busy and not sub.additions(current) and not sub.removals(current)
+        return not busy and (sub.at_rest(current) or not sub.additions(current)) and not sub.removals(current)
 
     def _current(self, sub: Subscription) -> ResourceSet | None:
-        return self.snapshot.get(sub.type_url) if self.snapshot else None
+        return self.snapshot.sets.get(sub.type_url) if self.snapshot is not None else None
 
     def _next_nonce(self) -> str:
         self._nonces += 1

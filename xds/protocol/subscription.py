@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from xds.protocol.collections import by_collection, collection_of, collections_among
 from xds.protocol.held import Held
@@ -22,8 +23,7 @@ WILDCARD = "*"
 UNKNOWN = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Flight:
+class Flight(NamedTuple):
     """A response on its way: the client has not answered yet. ``sent`` are versions of what is new to it; ``removed``
     resources have version UNKNOWN."""
 
@@ -205,6 +205,14 @@ class Subscription:
 
     # What is due
 
+    def at_rest(self, current: ResourceSet) -> bool:
+        """Whether :meth:`additions` is known to have nothing, and nobody is owed an answer; False may be wrong."""
+        return self._settled is current and not self.forced and not (self.wildcard and self.unanswered)
+
+    def lacks_nothing(self, current: ResourceSet) -> bool:
+        """Whether :meth:`removals` is known to have nothing; False may be wrong."""
+        return self._nothing_gone is current
+
     @property
     def unanswered(self) -> bool:
         """A wildcard is owed an answer even if there is nothing: the client's start waits for it."""
@@ -298,8 +306,7 @@ class Subscription:
             self._replaced = {name: self.held.resource(name) for name in flight.sent if self.confirms(name)}
         known = self.held.known
         self._new = {name for name in flight.sent if name not in self.held} if known else flight.sent.keys()
-        for name in self._perhaps.keys() & self._new:
-            del self._perhaps[name]
+        self._certain(self._new)
         self.unconfirmed.update(self._new)
         self.unconfirmed.difference_update(flight.removed)
         self.held.take(current, flight.sent, flight.removed)
@@ -309,6 +316,8 @@ class Subscription:
         self._nothing_gone = None
         if self.forced:
             self.forced.difference_update(flight.sent, flight.removed)
+        if self.held.equals(current) and not self.rejected:
+            self._settled = self._nothing_gone = current
         self.sent_version, self.changed_at = flight.set_version, now
 
     def lost(self, names: Iterable[str]) -> None:
@@ -323,8 +332,7 @@ class Subscription:
         flight = self._land(now)
         if self.unconfirmed:
             self.unconfirmed.difference_update(flight.sent)
-        for name in self._perhaps.keys() & flight.sent.keys():
-            del self._perhaps[name]
+        self._certain(flight.sent.keys())
         self.acked_version = flight.set_version
         if not self.rejected:
             self.error = ""
@@ -362,6 +370,12 @@ class Subscription:
         versions = (*flight.sent.items(), *((name, UNKNOWN) for name in flight.removed))
         self.rejected.update((name, version) for name, version in versions if self.wants(name))
         self.rejected_set = flight.set_version
+
+    def _certain(self, names: Set[str]) -> None:
+        """What the client has under these names is known now."""
+        if self._perhaps:
+            for name in self._perhaps.keys() & names:
+                del self._perhaps[name]
 
     def _leave_behind(self, versions: Mapping[str, str]) -> None:
         """The client rejected a response, and may have applied these."""

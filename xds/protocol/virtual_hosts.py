@@ -103,6 +103,10 @@ class OnDemand(Subscription):
 
     # What is due
 
+    def at_rest(self, current: ResourceSet) -> bool:
+        """What was asked for is looked up each time."""
+        return False
+
     def additions(self, current: ResourceSet) -> list[Resource]:
         self._pardon(current)
         self._look_up(current)
