@@ -29,7 +29,7 @@ from tests.unit.meshctl.test_api import MESH
 from xds import _wire_pb2 as wire
 from xds.errors import LeaseError, PortInUse
 from xds.model import RuntimeLayer
-from xds.server import ShardedServer, XdsServer
+from xds.server import Settings, ShardedServer, XdsServer
 from xds.snapshot import Snapshot, resource, resource_set, snapshot
 from xds.status import XdsEvent
 from xds.types import CLUSTER
@@ -317,7 +317,7 @@ async def test_leases_lapse_when_the_parent_is_killed(tmp_path: Path) -> None:
 
 
 async def test_a_slow_worker_costs_one_difference_and_ends_with_the_newest(fleet: Make) -> None:
-    one = await fleet(workers=1, clients=2)
+    one = await fleet(workers=1, clients=2, settings=Settings(debounce_seconds=0.0))
     one.publish(content(0))
     await until(lambda: one.synced(content(0)))
     (link,) = one.server.links
