@@ -250,11 +250,13 @@ class Judge:
 
     def _in_use(self, type_url: str) -> list[Thing]:
         """What the client has and the server knows of. Who comes with something from an earlier stream has not
-        been told yet what it is now."""
+        been told yet what it is now; and in the state of the world nobody can be told that a route is gone."""
         told = self.client.told.get(type_url)
         if told is None or (self.sotw and type_url not in self.told_of):
             return []
-        return [one for one in self.client.cache[type_url].values() if told.wants(one.name)]
+        exists = (self.content or {}).get(type_url, {})
+        used = [one for one in self.client.cache[type_url].values() if told.wants(one.name)]
+        return used if not self.sotw or type_url in FULL_STATE else [one for one in used if one.name in exists]
 
     def _used(self, got: Received) -> None:
         """An excuse serves once."""
