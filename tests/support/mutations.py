@@ -135,9 +135,8 @@ MUTATIONS = (
     Mutation(
         "not loaded is empty",
         STREAM,
-        "        return self.snapshot.get(sub.type_url) if self.snapshot else None\n",
-        "        known = self.snapshot.get(sub.type_url) if self.snapshot else None\n"
-        "        return known or ResourceSet(sub.type_url, {})\n",
+        "current = sets.get(sub.type_url)\n            if response is None",
+        "current = sets.get(sub.type_url) or ResourceSet(sub.type_url, {})\n            if response is None",
     ),
     Mutation(
         "a wildcard of nothing is not answered",
@@ -185,8 +184,8 @@ MUTATIONS = (
     Mutation(
         "two responses of a type are on their way",
         STREAM,
-        "is None or sub.flight is not None:\n            return None\n        if isinstance(sub, OnDemand):",
-        "is None:\n            return None\n        if isinstance(sub, OnDemand):",
+        "not sub.flight and not sub.at_rest(current)",
+        "not sub.at_rest(current)",
     ),
     Mutation(
         "versions are counted",
