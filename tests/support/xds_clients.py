@@ -266,7 +266,9 @@ class Client(ABC):
             self.lost.add(name)
 
     def _forget(self, type_url: str, names: Iterable[str]) -> None:
-        """Drop what is wanted no longer."""
+        """Drop what is wanted no longer. Who wants nothing has no version of it either."""
+        if not self.interest[type_url]:
+            self.accepted.pop(type_url, None)
         for name in names:
             if self.interest[type_url].wants(name):
                 continue

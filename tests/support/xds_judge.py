@@ -129,7 +129,8 @@ class Judge:
             self.untold.add(type_url)
         for one in got.things:
             current = (self.content or {}).get(type_url, {}).get(one.name)
-            if one.bad and current is not None and current.version == one.version:
+            again = self.sotw and one.name in answer.add  # asked for with the very rejection
+            if one.bad and not again and current is not None and current.version == one.version:
                 self.refused[type_url][one.name] = one.version
 
     def _in_doubt(self, got: Received) -> bool:

@@ -42,7 +42,8 @@ class Subscription:
     ``collections`` are those of ``names`` that stand for many resources. The response in flight ``vacates`` if it takes
     something away that the client had.
     ``rejected`` counts where it cannot be told which resource of a response was bad, ``quarantine`` where it can.
-    ``brought`` are names that a client may have from an earlier stream, nobody knows in which version.
+    ``brought`` are names that a client may have from an earlier stream or from before they were gone for a while,
+    nobody knows in which version.
     ``_replaced`` is what the client had accepted of what the response in flight changes, None where that is not known;
     ``_new`` are names in it of which the client surely had nothing. ``_perhaps`` are names of which it has nothing but
     perhaps the version that came in a response that it rejected for another reason ("": one of several).
@@ -137,6 +138,7 @@ class Subscription:
         self.forced.discard(name)
         self.unconfirmed.discard(name)
         self.aside.discard(name)
+        self.brought -= {name}
 
     def force(self, names: Iterable[str]) -> None:
         """Owe these names again, whatever is held."""
@@ -322,7 +324,9 @@ class Subscription:
 
     def lost(self, names: Iterable[str]) -> None:
         """The client may have dropped these: if they come back, they are owed."""
-        for name in names:
+        gone = frozenset(names)
+        self.brought |= gone
+        for name in gone:
             self.held.pop(name)
             self.unconfirmed.discard(name)
         self._settled = None
@@ -356,7 +360,12 @@ class Subscription:
         self._leave_behind({name: version for name, version in flight.sent.items() if name not in guilty})
         self.error = message
         self._settled = self._nothing_gone = None
-        for name in filter(self.wants, (*flight.sent, *flight.removed)):
+        for name in filter(self.wants, flight.sent):
+            if name not in self.held:  # the client dropped it, and wants it again with this very answer
+                self.unconfirmed.add(name)
+            self.held[name] = UNKNOWN
+        for name in filter(self.wants, flight.removed):  # gone perhaps
+            self.unconfirmed.add(name)
             self.held[name] = UNKNOWN
         if not guilty:
             self._reject(flight)

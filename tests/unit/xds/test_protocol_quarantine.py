@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import pytest
 
 from tests.unit.xds.link import DeltaClient, Got, SotwClient, make
-from xds.protocol.events import Node
+from xds.protocol.events import DeltaRequest, Node
 from xds.protocol.quarantine import culprits, without_secrets
 from xds.snapshot import Resource, versions_of
 from xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, SCOPED_ROUTE, SECRET
@@ -466,3 +466,36 @@ def test_what_a_rejected_response_may_have_left_behind_is_removed_when_it_is_gon
     client.nack(push(client, *clusters(b=1)), blame("b"))
     client.machine.publish(make.everything())
     assert [got.removed for got in client.settle()] == [["a", "b"]]
+
+
+def test_what_a_rejected_response_may_have_left_behind_is_not_left_out_of_a_full_state() -> None:
+    """Nobody knows which version of it there is, so it cannot be sent instead of the bad one; absence would delete."""
+    client = SotwClient()
+    client.machine.publish(make.everything(*clusters(a=0, b=0)))
+    client.ask(CLUSTER)
+    first = client.get()
+    assert first is not None
+    client.nack(first, "no")
+    client.nack(push(client, *clusters(b=1)), blame("b"))
+    assert client.settle() == []
+    assert set(push(client, *clusters(b=1, c=0)).names) == {"b", "c"}, "tried once more with whatever is new"
+
+
+def test_what_was_rejected_as_a_whole_does_not_come_along_with_something_else() -> None:
+    client = SotwClient()
+    start(client, *clusters(a=0, b=0))
+    client.nack(push(client, *clusters(a=0, b=1, c=1)), "no")
+    assert client.settle() == []
+
+
+def test_what_is_asked_for_again_with_a_rejection_is_not_taken_for_accepted() -> None:
+    """Dropped while it was on its way, wanted again with the answer: the client does not have it."""
+    client = DeltaClient()
+    client.machine.publish(make.everything(*clusters(a=0, b=0)))
+    client.ask(CLUSTER, "a", "b")
+    first = client.get()
+    assert first is not None
+    client.machine.receive(DeltaRequest(CLUSTER, unsubscribe=("a", "b")), 0.0)
+    error = blame("a")
+    client.machine.receive(DeltaRequest(CLUSTER, subscribe=("b",), nonce=first.nonce, error=error), 0.0)
+    assert not client.machine.subscriptions[CLUSTER].confirms("b")
