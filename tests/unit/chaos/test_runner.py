@@ -144,16 +144,21 @@ def children() -> list[psutil.Process]:
 
 
 class interrupted_when:  # noqa: N801 (reads as a statement)
-    """Deliver SIGINT to the main thread once ``condition`` holds."""
+    """Deliver SIGINT to the main thread once ``condition`` holds.
+
+    With a handler of its own: a test run that a shell started in the background ignores SIGINT.
+    """
 
     def __init__(self, condition: Callable[[], bool]) -> None:
         self._thread = threading.Thread(target=self._wait, args=(condition,))
 
     def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGINT, signal.default_int_handler)
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
         self._thread.join()
+        signal.signal(signal.SIGINT, self._before)
 
     @staticmethod
     def _wait(condition: Callable[[], bool]) -> None:
