@@ -203,8 +203,8 @@ MUTATIONS = (
     Mutation(
         "a rejected response counts as not applied",
         SUBSCRIPTION,
-        "            self.held[name] = UNKNOWN\n",
-        "            self.held.pop(name) if name in self.unconfirmed else None\n",
+        "            self.held[name] = UNKNOWN\n        for name in filter(self.wants, flight.removed)",
+        "            self.held.pop(name, None)\n        for name in filter(self.wants, flight.removed)",
     ),
     Mutation(
         "a node may change", STREAM, "elif node is not None and node.id and node.id != self.node.id:", "elif False:"

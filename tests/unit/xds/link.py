@@ -46,8 +46,15 @@ class make:  # noqa: N801  # a namespace, read as a verb: make.cluster(...)
         return encoded(ENDPOINT, name, name.encode() + _pad(content))
 
     @staticmethod
-    def listener(name: str, content: int = 0) -> Resource:
-        return encoded(LISTENER, name, _pad(content) or b"")
+    def listener(name: str, content: int = 0, *clusters: str) -> Resource:
+        """With routes of its own to ``clusters``, if there are any."""
+        http, body = wire.HttpConnectionManager(), wire.Listener()
+        for cluster in clusters:
+            http.route_config.virtual_hosts.add().routes.add().route.cluster = cluster
+        if clusters:
+            config = body.filter_chains.add().filters.add().typed_config
+            config.type_url, config.value = HTTP_CONNECTION_MANAGER, http.SerializeToString()
+        return encoded(LISTENER, name, body.SerializeToString() + _pad(content))
 
     @staticmethod
     def route(name: str, *clusters: str) -> Resource:

@@ -602,6 +602,24 @@ def test_rule_7d_what_absence_would_delete_is_kept_until_it_may_go(sotw: SotwCli
     assert received[2].version == new.sets[CLUSTER].version
 
 
+def test_rule_7f_what_waits_does_not_hold_up_the_others(sotw: SotwClient) -> None:
+    """State of the world: a listener whose cluster is not accepted yet stays as it was; the others go with it.
+
+    https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations
+    """
+    old = make.snapshot(make.cluster("a"), make.listener("l", 0, "a"), make.listener("m"))
+    accepted(sotw, old, (CLUSTER,), (LISTENER,))
+    new = (make.listener("l", 1, "a", "b"), make.listener("m", 1))
+    sotw.machine.publish(make.snapshot(make.cluster("a"), make.cluster("b"), *new))
+    clusters, listeners = got(sotw), got(sotw)
+    assert (clusters.type_url, listeners.type_url) == (CLUSTER, LISTENER)
+    assert listeners.bodies == {"l": make.listener("l", 0, "a").body, "m": make.listener("m", 1).body}
+    sotw.ack(clusters)
+    sotw.ack(listeners)
+    (last,) = sotw.settle()
+    assert last.bodies == {one.name: one.body for one in new}
+
+
 # 8. Nothing twice
 
 
