@@ -130,6 +130,7 @@ class Judge:
         for one in got.things:
             current = (self.content or {}).get(type_url, {}).get(one.name)
             again = self.sotw and one.name in answer.add  # asked for with the very rejection
+            again = again or not self.client.told[type_url].wants(one.name)  # dropped before: nobody is bound by it
             if one.bad and not again and current is not None and current.version == one.version:
                 self.refused[type_url][one.name] = one.version
 

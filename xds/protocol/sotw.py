@@ -164,11 +164,18 @@ class SotwStream(Stream):
         return sub.type_url in self._accepted or sub.type_url not in self._returning
 
     def _nacked(
-        self, sub: Subscription, error: str, now: float, *, tell_apart: bool = True, replaceable: bool = False
+        self,
+        sub: Subscription,
+        error: str,
+        now: float,
+        *,
+        tell_apart: bool = True,
+        accepted: Mapping[str, Resource] | None = None,
     ) -> None:
         """What cannot be replaced must not be left out of a full state, if the client may have it."""
-        full = sub.type_url in FULL_STATE
-        super()._nacked(sub, error, now, tell_apart=tell_apart and (not full or self._knows(sub)), replaceable=full)
+        if sub.type_url in FULL_STATE:
+            tell_apart, accepted = tell_apart and self._knows(sub), self._accepted.get(sub.type_url, {})
+        super()._nacked(sub, error, now, tell_apart=tell_apart, accepted=accepted)
 
     def _believes_claim(self, sub: Subscription, current: ResourceSet, now: float) -> bool:
         """A reconnecting client names the version that it has. Only for a pure wildcard does an equal version prove

@@ -176,10 +176,16 @@ class Stream(ABC):
             self.idle = False
 
     def _nacked(
-        self, sub: Subscription, error: str, now: float, *, tell_apart: bool = True, replaceable: bool = False
+        self,
+        sub: Subscription,
+        error: str,
+        now: float,
+        *,
+        tell_apart: bool = True,
+        accepted: Mapping[str, Resource] | None = None,
     ) -> None:
-        """``tell_apart``: it may be told which resource was bad; ``replaceable``: if it is known what is left then."""
-        sub.nacked(error, now, tell_apart=tell_apart, replaceable=replaceable)
+        """``tell_apart``: it may be told which resource was bad; ``accepted``: the full state before."""
+        sub.nacked(error, now, tell_apart=tell_apart, accepted=accepted)
         current = self._current(sub)
         if current is not None:
             self.quarantine.prune(current)

@@ -8,7 +8,7 @@ whatever was not sent yet is simply replaced by what is newer.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from xds.protocol.collections import by_collection, collection_of, collections_among
@@ -345,17 +345,19 @@ class Subscription:
             better = [n for n, version in flight.sent.items() if n in rejections and rejections[n].refutes(version)]
             self.quarantine.pardon(self.type_url, better)
 
-    def nacked(self, message: str, now: float, *, tell_apart: bool = True, replaceable: bool = False) -> None:
+    def nacked(
+        self, message: str, now: float, *, tell_apart: bool = True, accepted: Mapping[str, Resource] | None = None
+    ) -> None:
         """The client rejected the response in flight; some of it may be applied, so its versions are unknown.
 
         Where it can be told which resources were bad (and ``tell_apart`` it may), those go into quarantine and the
-        others are owed again. Where not, nothing of it is sent until the content changes. ``replaceable``: it must be
-        known what the client has instead of each, if it has anything.
+        others are owed again. Where not, nothing of it is sent until the content changes. Of a full
+        state (``accepted`` is the one before) it must be known what the client has instead of each, if anything.
         """
         flight = self._land(now)
         guilty = culprits(self.type_url, message, flight.sent.keys()) if tell_apart else frozenset[str]()
         nothing = {n for n in guilty if n in self._new or self._perhaps.get(n) == flight.sent[n]}
-        if replaceable and not all(map(self._good, guilty - nothing)):
+        if accepted is not None and not all(self._good(name, accepted) for name in guilty - nothing):
             guilty = frozenset()
         self._leave_behind({name: version for name, version in flight.sent.items() if name not in guilty})
         self.error = message
@@ -371,7 +373,8 @@ class Subscription:
             self._reject(flight)
             return
         for name in filter(self.wants, guilty):
-            self._convict(name, Rejection(flight.sent[name], message), nothing=name in nothing)
+            good = None if name in nothing else self._good(name, accepted or {})
+            self._convict(name, Rejection(flight.sent[name], message, good, kept=name not in nothing))
         for name in filter(self.wants, flight.removed):
             self._answer_again(name)
 
@@ -394,21 +397,19 @@ class Subscription:
             elif self._perhaps.get(name, version) != version:
                 self._perhaps[name] = ""
 
-    def _convict(self, name: str, rejection: Rejection, *, nothing: bool) -> None:
-        """The client keeps what it had: what it accepted before, or ``nothing``. (What an earlier rejected response
-        left there is not known.)"""
-        if nothing:
+    def _convict(self, name: str, rejection: Rejection) -> None:
+        """The client keeps what it had: what it accepted before, or nothing. (What an earlier rejected response left
+        there is not known.)"""
+        if not rejection.kept:
             self._perhaps.pop(name, None)
             self.held.pop(name)
             self.unconfirmed.discard(name)
-        else:
-            rejection = replace(rejection, good=self._good(name), kept=True)
         self.quarantine.add(self.type_url, name, rejection)
 
-    def _good(self, name: str) -> Resource | None:
-        """What the client accepted before, if it is known."""
+    def _good(self, name: str, accepted: Mapping[str, Resource]) -> Resource | None:
+        """What the client accepted before, if it is known; what the snapshot lacked then is in ``accepted`` alone."""
         earlier = self.quarantine.of(self.type_url).get(name)
-        return self._replaced.get(name) or (earlier.good if earlier else None)
+        return self._replaced.get(name) or (earlier.good if earlier else None) or accepted.get(name)
 
     def _answer_again(self, name: str) -> None:
         """Whether the client knows that this does not exist (any more) is not known."""

@@ -481,6 +481,16 @@ def test_what_a_rejected_response_may_have_left_behind_is_not_left_out_of_a_full
     assert set(push(client, *clusters(b=1, c=0)).names) == {"b", "c"}, "tried once more with whatever is new"
 
 
+def test_what_comes_back_bad_before_it_was_taken_away_stays_as_it_was() -> None:
+    client = SotwClient()
+    start(client, *clusters(b=0))
+    client.ack(push(client, *clusters(c=0)))  # and b, which goes last
+    client.nack(push(client, *clusters(a=0, b=7)), blame("b"))
+    again, *_ = client.settle()
+    assert again.bodies["a"] == make.cluster("a", eds=False).body
+    assert again.bodies["b"] == make.cluster("b", eds=False).body
+
+
 def test_what_was_rejected_as_a_whole_does_not_come_along_with_something_else() -> None:
     client = SotwClient()
     start(client, *clusters(a=0, b=0))
