@@ -86,7 +86,8 @@ class Judge:
         self.excuses[type_url] |= set(add)
         if STAR in add:
             self.excuses[type_url] |= (self.content or {}).get(type_url, {}).keys()
-        for name in add:
+        forgotten = [name for name in self.refused[type_url] if not told.wants(name)]
+        for name in (*add, *forgotten):  # who drops it and wants it again has it sent again
             self.refused[type_url].pop(name, None)
         if told.star and not self.sotw:
             self.excuses[type_url] |= set(drop)

@@ -217,8 +217,9 @@ class Subscription:
 
     @property
     def unanswered(self) -> bool:
-        """A wildcard is owed an answer even if there is nothing: the client's start waits for it."""
-        return self.wildcard and not self.nonce and not self.held
+        """A wildcard is owed an answer even if there is nothing: the client's start waits for it. Who came with the
+        current version has had it."""
+        return self.wildcard and not self.nonce and not self.acked_version and not self.held
 
     def additions(self, current: ResourceSet) -> list[Resource]:
         """Resources that the client wants and does not have in this version, without those that it rejected."""

@@ -272,6 +272,19 @@ def test_rule_3b_an_equal_version_suppresses_the_answer_to_a_wildcard(sotw: Sotw
     assert [one.names for one in sotw.settle()] == [["a"]]
 
 
+def test_rule_3e_that_goes_for_the_version_of_nothing(sotw: SotwClient) -> None:
+    """State of the world: who returns with the version of an empty set has it, also when that is published anew.
+
+    https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#ack-nack-and-resource-type-instance-version
+    """
+    nothing = make.snapshot()
+    sotw.machine.publish(nothing)
+    sotw.ask(CLUSTER, version=nothing.sets[CLUSTER].version)
+    assert sotw.settle() == []
+    sotw.machine.publish(make.snapshot())
+    assert sotw.settle() == []
+
+
 @pytest.mark.parametrize(("type_url", "names"), [(ENDPOINT, ("a",)), (CLUSTER, ("a",)), (CLUSTER, ("*", "a"))])
 def test_rule_3c_an_equal_version_suppresses_nothing_for_names(
     sotw: SotwClient, type_url: str, names: tuple[str, ...]
@@ -618,6 +631,35 @@ def test_rule_7f_what_waits_does_not_hold_up_the_others(sotw: SotwClient) -> Non
     sotw.ack(listeners)
     (last,) = sotw.settle()
     assert last.bodies == {one.name: one.body for one in new}
+
+
+def test_rule_7g_what_is_asked_for_again_is_not_taken_away_before_its_turn(delta: DeltaClient) -> None:
+    """Incremental: endpoints that are gone are removed after their cluster, also from a client that asks again.
+
+    https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations
+    """
+    accepted(delta, make.snapshot(make.cluster("a"), make.endpoints("a")), (CLUSTER,), (ENDPOINT, "a"))
+    delta.machine.publish(make.snapshot())
+    clusters = got(delta)
+    assert (clusters.type_url, clusters.removed) == (CLUSTER, ["a"])
+    delta.ask(ENDPOINT, "a")
+    assert delta.get() is None
+    delta.ack(clusters)
+    assert summary(delta.settle()) == [(ENDPOINT, [], ["a"])]
+
+
+@pytest.mark.parametrize("version", ["", "of-a-dead-server"])
+def test_rule_7h_who_returns_may_have_a_route_that_works(sotw: SotwClient, version: str) -> None:
+    """State of the world: a route to a rejected cluster is for clients that have no older one. Who names a version in
+    the first request may have one.
+
+    https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations
+    """
+    sotw.machine.publish(make.snapshot(make.cluster("a"), make.route("r", "a")))
+    sotw.ask(CLUSTER)
+    sotw.ask(ROUTE, "r", version=version)
+    sotw.nack(got(sotw))
+    assert [one.type_url for one in sotw.settle()] == ([] if version else [ROUTE])
 
 
 # 8. Nothing twice
