@@ -357,7 +357,8 @@ class Subscription:
         """
         flight = self._land(now)
         guilty = culprits(self.type_url, message, flight.sent.keys()) if tell_apart else frozenset[str]()
-        nothing = {n for n in guilty if n in self._new or self._perhaps.get(n) == flight.sent[n]}
+        fresh = frozenset[str]() if WILDCARD in self.brought else self._new - self.brought
+        nothing = {n for n in guilty if n in fresh or self._perhaps.get(n) == flight.sent[n]}
         if accepted is not None and not all(self._good(name, accepted) for name in guilty - nothing):
             guilty = frozenset()
         self._leave_behind({name: version for name, version in flight.sent.items() if name not in guilty})
