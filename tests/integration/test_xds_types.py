@@ -170,16 +170,11 @@ async def ask(port: int, host: str = "a", **headers: str) -> tuple[int, str]:
 async def port_of(envoy: Envoy, name: str = IN) -> int:
     """The port of a listener that takes connections."""
 
-    async def ready() -> int:
-        port = (await envoy.listeners()).get(name, 0)
-        with contextlib.suppress(OSError):
-            _, writer = await asyncio.open_connection(HOST, port)
-            writer.close()
-            return port
-        return 0
+    async def ready() -> bool:
+        return name in await envoy.listeners()
 
     await until(ready)
-    return await ready()
+    return (await envoy.listeners())[name]
 
 
 def answers(port: int, expected: tuple[int, str], host: str = "a", **headers: str) -> Callable[[], Awaitable[bool]]:

@@ -124,13 +124,24 @@ class Envoy:
         return {one["name"]: one["value"] for one in stats if "name" in one}
 
     async def listeners(self) -> dict[str, int]:
-        """Ports by listener."""
+        """Ports by listener, of those that take connections: Envoy names one a moment before its workers listen."""
         statuses = (await self.get("/listeners?format=json")).get("listener_statuses", [])
-        return {one["name"]: one["local_address"]["socket_address"]["port_value"] for one in statuses}
+        ports = {one["name"]: one["local_address"]["socket_address"]["port_value"] for one in statuses}
+        return {name: port for name, port in ports.items() if await accepts(port)}
 
     @property
     def alive(self) -> bool:
         return self.process.returncode is None
+
+
+async def accepts(port: int) -> bool:
+    """Whether something takes connections on ``port``."""
+    try:
+        _, writer = await asyncio.open_connection(HOST, port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 @asynccontextmanager
