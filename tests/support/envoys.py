@@ -126,18 +126,18 @@ class Envoy:
     async def listeners(self) -> dict[str, int]:
         """Ports by listener, of those that take connections: Envoy names one a moment before its workers listen."""
         statuses = (await self.get("/listeners?format=json")).get("listener_statuses", [])
-        ports = {one["name"]: one["local_address"]["socket_address"]["port_value"] for one in statuses}
-        return {name: port for name, port in ports.items() if await accepts(port)}
+        places = {one["name"]: one["local_address"]["socket_address"] for one in statuses}
+        return {name: at["port_value"] for name, at in places.items() if await accepts(at["address"], at["port_value"])}
 
     @property
     def alive(self) -> bool:
         return self.process.returncode is None
 
 
-async def accepts(port: int) -> bool:
-    """Whether something takes connections on ``port``."""
+async def accepts(address: str, port: int) -> bool:
+    """Whether something takes connections there."""
     try:
-        _, writer = await asyncio.open_connection(HOST, port)
+        _, writer = await asyncio.open_connection(address, port)
     except OSError:
         return False
     writer.close()
