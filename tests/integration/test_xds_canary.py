@@ -177,5 +177,9 @@ async def test_what_preflight_refuses_reaches_nobody(tmp_path: Path, workers: in
         both.publish(cluster("backend", timeout=4.0))
         await until(lambda: not both.server.rollouts())
         await until(both.synced)
-        assert await both.timeouts(SECOND) == {"backend": "4s"}
+
+        async def taken() -> bool:
+            return await both.timeouts(SECOND) == {"backend": "4s"}
+
+        await until(taken)
         assert not both.told("nack")

@@ -75,7 +75,7 @@ def _install(requirement: str, target: Path) -> None:
 # Conditions
 
 
-async def until(condition: Callable[[], Awaitable[Any]] | Callable[[], Any], timeout: float = 10.0) -> float:
+async def until(condition: Callable[[], Awaitable[Any]] | Callable[[], Any], timeout: float = 30.0) -> float:
     """Seconds until the condition holds; it fails with the condition's last value after ``timeout``."""
     started = time.monotonic()
     while True:
