@@ -141,7 +141,7 @@ MUTATIONS = (
     Mutation(
         "a wildcard of nothing is not answered",
         SUBSCRIPTION,
-        "return self.wildcard and not self.nonce and not self.held",
+        "return self.wildcard and not self.nonce and not self.acked_version and not self.held",
         "return False",
     ),
     Mutation(
