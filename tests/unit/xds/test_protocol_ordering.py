@@ -233,23 +233,6 @@ def test_a_client_that_does_not_warm_gets_no_endpoints_twice_after_a_reconnect()
     assert types(client.settle()) == [CLUSTER]
 
 
-def test_what_waited_when_a_wildcard_was_answered_first_follows() -> None:
-    """The first answer brings what need not wait, or nothing: the rest is owed all the same."""
-    client = DeltaClient()
-    waiting = make.routing("l", "a")
-    client.machine.publish(make.everything(make.cluster("a", eds=False), waiting, make.listener("m")))
-    client.ask(CLUSTER)
-    client.ask(LISTENER)
-    clusters, listeners = client.get(), client.get()
-    assert clusters is not None
-    assert listeners is not None
-    assert listeners.names == ["m"]
-    client.ack(listeners)
-    assert client.get() is None
-    client.ack(clusters)
-    assert [got.bodies for got in client.settle()] == [{"l": waiting.body}]
-
-
 def test_a_returning_client_keeps_its_routes_while_their_new_cluster_is_rejected() -> None:
     """State of the world does not tell which routes it has; the ones that it names it may have in an older version."""
     client = SotwClient()

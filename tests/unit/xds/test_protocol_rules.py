@@ -662,6 +662,24 @@ def test_rule_7h_who_returns_may_have_a_route_that_works(sotw: SotwClient, versi
     assert [one.type_url for one in sotw.settle()] == ([] if version else [ROUTE])
 
 
+def test_rule_7i_what_waited_when_everything_was_asked_for_follows() -> None:
+    """The first answer to a wildcard brings what need not wait, or nothing: the rest is owed all the same.
+
+    https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations
+    """
+    client = DeltaClient()
+    waiting = make.routing("l", "a")
+    client.machine.publish(make.everything(make.cluster("a", eds=False), waiting, make.listener("m")))
+    client.ask(CLUSTER)
+    client.ask(LISTENER)
+    clusters, listeners = got(client), got(client)
+    assert listeners.names == ["m"]
+    client.ack(listeners)
+    assert client.settle() == []
+    client.ack(clusters)
+    assert [one.bodies for one in client.settle()] == [{"l": waiting.body}]
+
+
 # 8. Nothing twice
 
 
