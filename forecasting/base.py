@@ -8,10 +8,12 @@ from typing import Protocol
 
 import numpy as np
 
+from forecasting.batch import Batch
 from forecasting.errors import QuantileError
 from forecasting.series import FloatArray, Series
 
 QUANTILES: tuple[float, ...] = (0.05, 0.5, 0.9, 0.95, 0.99)
+MEDIAN = QUANTILES.index(0.5)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,9 +49,9 @@ def column(quantiles: tuple[float, ...], quantile: float) -> int:
 
 def lawful(values: FloatArray) -> FloatArray:
     """What ``Forecast.values`` promises, for any array ``(..., Q)``: not negative, never decreasing along the last
-    axis.
+    axis. A quantile that is unknown stays so and does not touch the others.
     """
-    return np.maximum.accumulate(np.maximum(values, 0.0), axis=-1)
+    return np.where(np.isnan(values), np.nan, np.fmax.accumulate(np.maximum(values, 0.0), axis=-1))
 
 
 def forecast_of(series: Series, model: str, values: FloatArray) -> Forecast:
@@ -58,14 +60,26 @@ def forecast_of(series: Series, model: str, values: FloatArray) -> Forecast:
 
 
 class Forecaster(Protocol):
-    """A model. It must accept any series and answer None where it has too little history."""
+    """A model. It must accept any window and answer NaN where it has too little history."""
 
     @property
     def name(self) -> str: ...
 
-    @property
-    def minimum(self) -> int:
-        """Values that a series must have before this model answers."""
+    def predict(self, batch: Batch) -> FloatArray:
+        """Quantiles ``(N, H, len(QUANTILES))`` of every window; NaN around a median that is all a model knows."""
 
-    def forecast(self, series: Sequence[Series], horizon: int) -> list[Forecast | None]:
-        """Forecast every series ``horizon`` steps ahead, in order; None where there is too little history."""
+
+def forecasts(model: Forecaster, series: Sequence[Series], horizon: int) -> list[Forecast | None]:
+    """What ``model`` says at the end of every series; None where it is silent about it."""
+    told = model.predict(Batch.now(series, horizon))
+    silent = np.asarray(np.isnan(told[:, :, MEDIAN]).any(axis=1))
+    return [
+        None if no else forecast_of(one, model.name, rows) for one, rows, no in zip(series, told, silent, strict=True)
+    ]
+
+
+def medians(values: FloatArray) -> FloatArray:
+    """Point forecasts ``(N, H)`` as an answer ``(N, H, Q)``: the median, and nothing around it."""
+    told = np.full((*values.shape, len(QUANTILES)), np.nan)
+    told[..., MEDIAN] = np.maximum(values, 0.0)
+    return told

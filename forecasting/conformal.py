@@ -1,65 +1,259 @@
-"""Calibration by past misses: shift each quantile until it would have been right lately. Pure.
+"""Quantiles that keep their promise: learned online from past misses, per series, step and quantile. Pure arrays.
 
-Conformalised quantile regression (Romano, Patterson & Candes 2019) over a rolling window. Misses are counted in units
-of the forecast's own width, so that a quiet night says something about a busy noon. The median stays: it is what the
-skill gate judged. The promise is marginal and holds as far as the near future resembles the window; a sudden change
-of regime is covered only after the window has seen it.
+*Quantile tracking* (Gibbs & Candes 2021, Adaptive conformal inference under distribution shift; Angelopoulos, Candes &
+Tibshirani 2023, Conformal PID control): after each outcome a quantile moves up by ``rate * level`` if reality lay above
+it and down by ``rate * (1 - level)`` if not, in units of a usual error. Whatever the data do, even if they are chosen
+by an adversary, the share of misses tends to ``1 - level``: over T outcomes that come h steps after they were forecast
+it is off by at most ``(spread + h * rate) / (rate * T)``, where ``spread`` is the range of the outcomes and the start.
+After a shift by D usual errors upwards the quantile is back within ``D / (rate * level)`` outcomes (+ h), downwards
+within ``D / (rate * (1 - level))``. A fast rate follows a shift at once and widens; a slow one is sharp; so several
+compete, and an online mixture weighs them by their pinball loss (Zaffran et al. 2022, Adaptive conformal predictions
+for time series: aggregation over learning rates).
+
+Shapes: N series, H steps ahead, U = len(LEVELS) quantiles beside the median, K spreads that compete.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
 
-from forecasting.base import QUANTILES, lawful
-from forecasting.series import FloatArray
+from forecasting.base import MEDIAN, QUANTILES
+from forecasting.memory import NEVER
+from forecasting.series import BoolArray, FloatArray, IntArray
 
-LOW, HIGH, MEDIAN = QUANTILES.index(0.05), QUANTILES.index(0.95), QUANTILES.index(0.5)
+LEVELS: FloatArray = np.array([q for q in QUANTILES if q != 0.5])
+BESIDE = [n for n, q in enumerate(QUANTILES) if q != 0.5]
+U = len(LEVELS)
 
-FLOOR = 0.05
-"""A width counts as at least this share of the median: a flat forecast that misses a little is no infinite surprise."""
+WINDOW = 300
+"""Past misses that the empirical quantiles are taken from."""
 
-FAR = 3.0
-"""Misses beyond this many widths count as this many: one jump from nothing must not poison the window."""
+LEAST = 20
+"""Misses below which there are no empirical quantiles."""
+
+TURNS = 8
+"""Empirical quantiles are worked out anew for every eighth series in turn: they move slowly, and sorting is dear."""
+
+TRACKED_RATE, SCALED_RATE = 0.1, 0.03
+"""Of the two spreads that are tracked."""
+
+RATE = 0.05
+"""Of the last calibration: about 20 misses in a row move a quantile by a usual error."""
+
+FADE = 1.0 - 0.5 ** (1.0 / 30.0)
+"""The mean miss that tracked quantiles are measured in forgets half in 30 intervals."""
+
+START: FloatArray = np.array([-1.6, 1.3, 1.7, 2.6])
+"""Where tracked quantiles begin, in units of a usual error: those of a bell with heavy tails."""
+
+NOTHING = 1e-9
+"""What is told below this is 0: it is what the smallest scale leaves where a series never had any value but 0."""
+
+SPREADS = ("lstm", "lstm tracked", "residuals", "tracked", "last")
+"""Names of the K ways to spread quantiles around a median."""
 
 
-def width(values: FloatArray) -> FloatArray:
-    """The unit of misses: from the 0.05 to the 0.95 quantile, ``(..., Q)`` to ``(...)``."""
-    return np.asarray(values[..., HIGH] - values[..., LOW] + FLOOR * values[..., MEDIAN] + 1e-9)
+@dataclass(slots=True, eq=False)
+class Tracker:
+    """``shift (N, H, U)``: how far each quantile stands from its base, in units."""
+
+    shift: FloatArray
+
+    @classmethod
+    def at(cls, count: int, horizon: int, start: FloatArray) -> Tracker:
+        """All series and steps start at ``start (U,)``."""
+        return cls(np.tile(start, (count, horizon, 1)).astype(np.float64))
+
+    def move(self, told: FloatArray, actual: FloatArray, rate: float, levels: FloatArray = LEVELS) -> None:
+        """Learn from ``told (N, H, U)`` and ``actual (N, H)``; what is NaN teaches nothing."""
+        known = np.isfinite(told) & np.isfinite(actual)[..., None]
+        self.shift = self.shift + np.where(known, rate * ((actual[..., None] > told) - (1.0 - levels)), 0.0)
 
 
-def misses(actual: FloatArray, values: FloatArray) -> FloatArray:
-    """How far reality lay above each quantile: ``(...)`` and ``(..., Q)`` to ``(..., Q)``; NaN where either is
-    unknown.
+@dataclass(slots=True, eq=False)
+class Residuals:
+    """Past misses in units, ``past (N, H, WINDOW)``, NaN = none; ``next (N,)`` is where the next one goes, and
+    ``quantile (N, H, U)`` what they say (NaN with fewer than ``LEAST``).
     """
-    return np.clip((actual[..., None] - values) / width(values)[..., None], -FAR, FAR)
+
+    past: npt.NDArray[np.float32]
+    next: IntArray
+    quantile: FloatArray
+
+    @classmethod
+    def empty(cls, count: int, horizon: int) -> Residuals:
+        """No miss yet."""
+        past = np.full((count, horizon, WINDOW), np.nan, dtype=np.float32)
+        return cls(past, np.zeros(count, dtype=np.int64), np.full((count, horizon, U), np.nan))
+
+    def add(self, miss: FloatArray, moved: BoolArray) -> None:
+        """Keep ``miss (N, H)`` of the series that ``moved (N,)``; a gap (NaN) takes a place, too."""
+        rows = np.flatnonzero(moved)
+        self.past[rows, :, self.next[rows]] = miss[rows]
+        self.next = np.where(moved, (self.next + 1) % WINDOW, self.next)
+
+    def refresh(self, rows: IntArray) -> None:
+        """Work out the quantiles of some series."""
+        self.quantile[rows] = empirical(self.past[rows])
 
 
-def shifts(past: npt.NDArray[np.floating[Any]], least: int, median: bool = False) -> FloatArray:
-    """What to add to each quantile, in widths: ``past (..., Q, K)`` (NaN = none) to ``(..., Q)``; 0 under ``least``
-    misses.
-
-    The rank carries the finite-sample correction (n+1)q, rounded outwards: few misses make wide forecasts. The median
-    is shifted only where asked.
+def empirical(past: npt.NDArray[np.float32]) -> FloatArray:
+    """Quantiles along the last axis, ``(..., W)`` to ``(..., U)``; NaN (without a warning) where fewer than ``LEAST``
+    values are known.
     """
-    if past.shape[-1] == 0:
-        return np.zeros(past.shape[:-1])
-    ordered = np.sort(past, axis=-1)  # NaN goes to the end
+    if past.shape[-1] < LEAST:
+        return np.full((*past.shape[:-1], U), np.nan)
+    ordered = np.sort(past, axis=-1)  # NaN last
     count = np.isfinite(past).sum(axis=-1)
-    levels = np.array(QUANTILES)
-    exact = (count + 1) * levels
-    rank = np.where(levels > 0.5, np.ceil(exact), np.floor(exact))
-    index = np.clip(rank, 1, np.maximum(count, 1)).astype(np.int64) - 1
-    found = np.take_along_axis(ordered, index[..., None], axis=-1)[..., 0]
-    return np.where((count >= max(1, least)) & ((levels != 0.5) | median), found, 0.0)
+    place = LEVELS * np.maximum(count - 1, 0)[..., None]
+    low = place.astype(np.int64)
+    high = np.minimum(low + 1, np.maximum(count - 1, 0)[..., None])
+    below = np.take_along_axis(ordered, low, axis=-1)
+    found = below + (place - low) * (np.take_along_axis(ordered, high, axis=-1) - below)
+    return np.where((count >= LEAST)[..., None], found, np.nan)
 
 
-def calibrated(values: FloatArray, shift: FloatArray) -> FloatArray:
-    """``values (..., Q)`` moved by ``shift (..., Q)`` widths; still ordered around the median, still not negative."""
-    moved = values + shift * width(values)[..., None]
-    median = moved[..., MEDIAN : MEDIAN + 1]
-    moved[..., :MEDIAN] = np.minimum(moved[..., :MEDIAN], median)
-    moved[..., MEDIAN + 1 :] = np.maximum(moved[..., MEDIAN + 1 :], median)
-    return lawful(moved)
+def differences(recent: FloatArray, horizon: int) -> FloatArray:
+    """Quantiles of the h-step differences in ``recent (N, W)``: the spread of last value, ``(N, H, U)``."""
+    parts = []
+    for h in range(1, horizon + 1):
+        change = recent[:, h:] - recent[:, :-h] if h < recent.shape[1] else np.empty((len(recent), 0))
+        padded = np.pad(change, ((0, 0), (LEAST, 0)), constant_values=np.nan)
+        parts.append(empirical(padded.astype(np.float32)))
+    return np.stack(parts, axis=1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Centre:
+    """What quantiles are put around: the mixture's ``median`` and last value, ``last`` (both ``(N, H)``); ``gap (N, H,
+    U)``, the distance of a learned model's quantiles from its own median (NaN where none tells any); ``unit (N,)``.
+    """
+
+    median: FloatArray
+    last: FloatArray
+    gap: FloatArray
+    unit: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Around:
+    """Quantiles around the medians: the ``spread (N, K, H, U)`` that compete, their ``blend (N, H, U)``, that
+    ``calibrated (N, H, U)``, and that complete, which is ``served``, ``(N, H, Q)``.
+    """
+
+    spread: FloatArray
+    blend: FloatArray
+    calibrated: FloatArray
+    served: FloatArray
+
+
+@dataclass(slots=True, eq=False)
+class Spreads:
+    """The K ways to put quantiles around a median, which compete; see ``SPREADS``.
+
+    ``differences (N, H, U)``: quantiles of last value's changes. ``miss (N, H)``: how much the median misses by lately,
+    NaN before the first. ``phase (N,)`` says at which of ``TURNS`` ticks a series has its turn to be worked out anew,
+    ``turn (N,)`` which turn was its last.
+    """
+
+    residuals: Residuals
+    differences: FloatArray
+    miss: FloatArray
+    tracked: Tracker
+    scaled: Tracker
+    phase: IntArray
+    turn: IntArray
+
+    @classmethod
+    def fresh(cls, names: Sequence[str], horizon: int) -> Spreads:
+        """Nothing learned yet. A series' turn depends on its own name only: no other one can move it."""
+        count = len(names)
+        return cls(
+            residuals=Residuals.empty(count, horizon),
+            differences=np.zeros((count, horizon, U)),
+            miss=np.full((count, horizon), np.nan),
+            tracked=Tracker.at(count, horizon, 1.5 * START),
+            scaled=Tracker.at(count, horizon, np.sign(LEVELS - 0.5)),
+            phase=np.array([crc32(name.encode()) % TURNS for name in names], dtype=np.int64),
+            turn=np.full(count, NEVER),
+        )
+
+    def refresh(self, next_: IntArray, recent: FloatArray) -> None:
+        """Work out anew what is dear to work out, of the series whose turn it is when interval ``next_ (N,)`` is next.
+
+        ``recent (N, W)``: the newest values.
+        """
+        turn = (next_ + self.phase) // TURNS
+        rows = np.flatnonzero(turn != self.turn)
+        if len(rows):
+            self.residuals.refresh(rows)
+            self.differences[rows] = np.nan_to_num(differences(recent[rows], self.miss.shape[1]))
+        self.turn = turn
+
+    def around(self, centre: Centre) -> FloatArray:
+        """Quantiles ``(N, K, H, U)`` in the order of ``SPREADS``; NaN = has nothing to say yet."""
+        median, unit, gap = centre.median[..., None], centre.unit[:, None, None], centre.gap
+        miss = np.where(np.isfinite(self.miss), self.miss, centre.unit[:, None])[..., None]
+        return np.stack(
+            [
+                median + gap,
+                median + (np.abs(gap) + 0.1 * unit) * self.scaled.shift,
+                median + unit * self.residuals.quantile,
+                median + (miss + 0.2 * unit) * self.tracked.shift,
+                centre.last[..., None] + self.differences,
+            ],
+            axis=1,
+        )
+
+    def learn(
+        self, spread: FloatArray, actual: FloatArray, miss: FloatArray, unit: FloatArray, moved: BoolArray
+    ) -> None:
+        """``actual (N, H)`` has come where ``spread (N, K, H, U)`` was told, and ``miss (N, H)`` from the median, in
+        the series' unit (``unit (N, H)``: of an error). NaN teaches nothing.
+        """
+        self.scaled.move(spread[:, SPREADS.index("lstm tracked")], actual, SCALED_RATE)
+        self.tracked.move(spread[:, SPREADS.index("tracked")], actual, TRACKED_RATE)
+        self.residuals.add(miss / unit, moved)
+        size = np.abs(miss)
+        fading = np.where(np.isfinite(self.miss), self.miss + FADE * (size - self.miss), size)
+        self.miss = np.where(np.isfinite(size), fading, self.miss)
+
+
+@dataclass(slots=True, eq=False)
+class Corrections:
+    """The last calibration: how far what is returned is moved so that it keeps its promise, whoever made it.
+
+    It learns from the quantiles as it moved them, before they are put in order (``complete``): one that is held by the
+    median would be moved toward it for as long as a series rests, and miss for as long once it does not. What is
+    returned lies no nearer to the median than what was learned from, so it holds as often at least.
+    """
+
+    served: Tracker
+    peaks: Tracker
+
+    @classmethod
+    def fresh(cls, count: int, horizon: int) -> Corrections:
+        """Nothing is moved yet."""
+        return cls(*(Tracker.at(count, horizon, np.zeros(U)) for _ in range(2)))
+
+
+def complete(median: FloatArray, beside: FloatArray) -> FloatArray:
+    """All quantiles ``(N, H, Q)`` of a median ``(N, H)`` and the others ``(N, H, U)``: lower ones at most the median,
+    upper ones at least; none negative, none crossing, and none so small that it means nothing (``floored``).
+    """
+    values = np.empty((*median.shape, len(QUANTILES)))
+    values[..., MEDIAN] = np.maximum(median, 0.0)
+    values[..., BESIDE] = beside
+    above = np.maximum.accumulate(values[..., MEDIAN:], axis=-1)
+    below = np.minimum.accumulate(values[..., MEDIAN::-1], axis=-1)[..., ::-1]
+    return floored(np.concatenate([below[..., :-1], above], axis=-1))
+
+
+def floored(values: FloatArray) -> FloatArray:
+    """``values`` of any shape with 0 for what is below ``NOTHING``; NaN stays."""
+    return np.where(values < NOTHING, 0.0, values)

@@ -107,13 +107,15 @@ class Demand:
     """The forecast of one service's demand, as planning needs it.
 
     ``expected`` and ``upper`` are the median and the 95 % quantile of the next step; ``peak`` is the upper quantile
-    of the maximum over the platform's start-up time. ``model`` made it; ``skilled`` says whether it beats last value
-    and may act; ``reason`` says why (or why not).
+    of the maximum over the platform's start-up time. ``model`` made it. ``skilled`` says whether it beats last value
+    at the next step, and limits and rates may act on ``expected`` and ``upper``; ``peak_skilled`` whether it does when
+    a replica that is asked for now serves, and scaling may act on ``peak``. ``reason`` says why (or why not).
     """
 
     service: str
     model: str
     skilled: bool
+    peak_skilled: bool
     reason: str
     expected: float
     upper: float

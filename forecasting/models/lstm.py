@@ -1,73 +1,98 @@
 """One LSTM for all series: quantiles of every step ahead at once.
 
-It is not asked for traffic but for a correction: the output starts as a learned convex mix of recent means and of the
-same time yesterday and last week (``forecasting.features``), and the network moves that. A raw LSTM loses to last
-value.
+It is not asked for traffic but for a correction: the output starts as a learned convex mix of simple forecasts (recent
+means and medians, yesterday and last week at today's level: ``forecasting.features``), and the network moves that. A
+raw LSTM loses to last value.
 
-    recent (B, W, C) --LSTM--> last state (B, D) --+
-    summary (B, S) -------------------------------+--> per step: MLP --> weights of the mix, shift, gaps of quantiles
-    ahead (B, H, A), embedding of the step -------+
+    recent (N, W, C) --LSTM--> last state --+
+    figures about the window and the step --+--> per step: MLP --> weights of the mix, shift, gaps between quantiles
+    codes of the step and of the series ----+
 
-Pinball loss, direct multi-horizon: Wen et al. 2017, A Multi-Horizon Quantile Recurrent Forecaster. The mix as base:
-Smyl 2020, the hybrid winner of the M4 competition.
+Pinball loss, direct multi-horizon: Wen et al. 2017, A Multi-Horizon Quantile Recurrent Forecaster. The mix as base and
+one network for all series: Smyl 2020, the hybrid winner of the M4 competition.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from forecasting import artifacts
-from forecasting.base import QUANTILES, Forecast, forecast_of, lawful
+from forecasting.artifacts import Artifact
+from forecasting.base import MEDIAN, QUANTILES, lawful
+from forecasting.batch import Batch
 from forecasting.errors import ArtifactError, HorizonError
-from forecasting.features import AHEAD, CANDIDATES, CHANNELS, SUMMARY, Blocks, Features, blocks, features, joined
-from forecasting.series import FloatArray, Series
+from forecasting.features import CANDIDATES, CLOCK, WINDOW, A, Features, S, features
+from forecasting.series import FloatArray, IntArray
+
+CHANNELS = 6
+YESTERDAY = 3
+"""Channels before this one need no yesterday."""
 
 STEP_CODE = 8
-"""Size of the embedding that tells the head which step ahead it is."""
+SERIES_CODE = 8
+FIGURES = 2 * S + 2 * (A - CLOCK) + 2 * CLOCK
 
 GAIN = 6.0
 """Lets the mix make up its mind early: with it 100 steps of training do what 300 did."""
 
-MEDIAN = QUANTILES.index(0.5)
+UNKNOWN = 0
+"""The code of a series that the network was not trained on."""
 
-CHUNK = 1024
+CHUNK = 256
 """Windows that go through the network at once: bounds memory during a replay."""
 
 
-class Network(nn.Module):
-    """Features to compressed quantiles ``(B, H, Q)``; see the module's picture."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The network's input as tensors: ``recent (N, W, CHANNELS)``, ``figures (N, H, FIGURES)``, ``candidates (N, H,
+    CANDIDATES)``, ``noise (N,)``, ``who (N,)`` the codes of the series.
+    """
 
-    def __init__(self, horizon: int, hidden: int) -> None:
+    recent: Tensor
+    figures: Tensor
+    candidates: Tensor
+    noise: Tensor
+    who: Tensor
+
+    def __getitem__(self, rows: Any) -> Told:
+        return Told(*(getattr(self, part.name)[rows] for part in fields(self)))
+
+
+class Network(nn.Module):
+    """Quantiles ``(N, H, Q)`` as ``(value - last) / scale``; see the module's picture."""
+
+    def __init__(self, horizon: int, hidden: int, series: int) -> None:
         super().__init__()
         self.horizon, self.hidden = horizon, hidden
         self.lstm = nn.LSTM(CHANNELS, hidden, batch_first=True)
         self.step = nn.Embedding(horizon, STEP_CODE)
-        self.inner = nn.Linear(hidden + SUMMARY + AHEAD + STEP_CODE, 64)
+        self.series = nn.Embedding(1 + series, SERIES_CODE)
+        self.inner = nn.Linear(hidden + FIGURES + STEP_CODE + SERIES_CODE, 64)
         self.outer = nn.Linear(64, CANDIDATES + len(QUANTILES))
         self.prior = nn.Parameter(torch.zeros(horizon, CANDIDATES))
         nn.init.zeros_(self.outer.weight)  # the first forecast is the plain mean of the candidates
         nn.init.zeros_(self.outer.bias)
+        nn.init.zeros_(self.series.weight)
 
-    def forward(self, recent: Tensor, summary: Tensor, ahead: Tensor, candidates: Tensor, noise: Tensor) -> Tensor:
-        states, _ = self.lstm(recent)  # (B, W, D)
-        told = torch.cat([states[:, -1], summary], dim=1)  # (B, D + S)
-        horizon = ahead.shape[1]
-        code = self.step.weight.expand(len(told), -1, -1)  # (B, H, E)
-        joint = torch.cat([told[:, None].expand(-1, horizon, -1), ahead, code], dim=2)
-        out = self.outer(nn.functional.silu(self.inner(joint)))  # (B, H, K + Q)
-        mix = torch.softmax(GAIN * (out[..., :CANDIDATES] + self.prior), dim=2)
-        median = (mix * candidates).sum(dim=2) + noise[:, None] * out[..., CANDIDATES + MEDIAN]  # (B, H)
-        return _spread(median, out[..., CANDIDATES:], noise)
+    def forward(self, told: Told) -> Tensor:
+        states, _ = self.lstm(told.recent)  # (N, W, D)
+        count, horizon = told.figures.shape[:2]
+        about = torch.cat([states[:, -1], self.series(told.who)], dim=1)  # (N, D + E)
+        code = self.step.weight[:horizon].expand(count, -1, -1)  # (N, H, E)
+        joint = torch.cat([about[:, None].expand(-1, horizon, -1), told.figures, code], dim=2)
+        out = self.outer(nn.functional.silu(self.inner(joint)))  # (N, H, K + Q)
+        mix = torch.softmax(GAIN * (out[..., :CANDIDATES] + self.prior[:horizon]), dim=2)
+        median = (mix * told.candidates).sum(dim=2) + told.noise[:, None] * out[..., CANDIDATES + MEDIAN]  # (N, H)
+        return spread(median, out[..., CANDIDATES:], told.noise)
 
 
-def _spread(median: Tensor, raw: Tensor, noise: Tensor) -> Tensor:
+def spread(median: Tensor, raw: Tensor, noise: Tensor) -> Tensor:
     """Quantiles around the median that cannot cross: gaps are positive, in units of the window's noise."""
     gaps = nn.functional.softplus(raw) * (noise[:, None, None] + 0.01)
     above = median[..., None] + torch.cumsum(gaps[..., MEDIAN + 1 :], dim=2)
@@ -75,11 +100,49 @@ def _spread(median: Tensor, raw: Tensor, noise: Tensor) -> Tensor:
     return torch.cat([below, median[..., None], above], dim=2)
 
 
-def tensors(told: Features) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The network's arguments, sharing memory with the arrays."""
-    parts = (told.recent, told.summary, told.ahead, told.candidates, told.noise)
-    recent, summary, ahead, candidates, noise = (torch.from_numpy(part) for part in parts)
-    return recent, summary, ahead, candidates, noise
+def told(seen: Features, who: IntArray) -> Told:
+    """Features as the network reads them: compressed, clock times on a circle, unknown figures 0 and marked.
+
+    ``who (N,)`` are the codes of the windows' series.
+    """
+    noise = np.abs(np.diff(seen.recent, axis=1)).mean(axis=1) / seen.scale
+    return Told(
+        _tensor(_channels(seen)),
+        _tensor(_figures(seen)),
+        _tensor(np.clip(seen.candidates, -20.0, 20.0)),
+        _tensor(np.clip(noise, 1e-3, 5.0)),
+        torch.as_tensor(np.asarray(who, dtype=np.int64)),
+    )
+
+
+def _channels(seen: Features) -> FloatArray:
+    """``(N, WINDOW, CHANNELS)``: the newest values, their level and changes; yesterday's, whether they are known, and
+    where they went from the last. The channels from ``YESTERDAY`` on need a yesterday.
+    """
+    last, scale = seen.last[:, None], seen.scale[:, None]
+    recent, yesterday = squashed((seen.recent - last) / scale), squashed((seen.yesterday - last) / scale)
+    level = np.minimum(np.log1p(np.maximum(seen.recent, 0.0) / scale) - np.log(2.0), 6.0)
+    steps = np.diff(recent, axis=1, prepend=recent[:, :1])
+    ahead = np.nan_to_num(yesterday - yesterday[:, -1:])
+    return np.stack([recent, level, steps, np.nan_to_num(yesterday), np.isfinite(yesterday), ahead], axis=2)
+
+
+def _figures(seen: Features) -> FloatArray:
+    """``(N, H, FIGURES)``: figures about the window and the step, whether each is known, and the clock."""
+    horizon = seen.ahead.shape[1]
+    table = np.concatenate([np.repeat(seen.shared[:, None], horizon, axis=1), seen.ahead[:, :, :-CLOCK]], axis=2)
+    turn = 2.0 * np.pi * seen.ahead[:, :, -CLOCK:]
+    clock = np.nan_to_num(np.concatenate([np.sin(turn), np.cos(turn)], axis=2))
+    return np.concatenate([np.nan_to_num(squashed(table)), np.isfinite(table), clock], axis=2)
+
+
+def squashed(values: FloatArray) -> FloatArray:
+    """``sign(x) log(1 + |x|)``, cut at 4: a burst is seen, and shouts nobody down."""
+    return np.asarray(np.clip(np.sign(values) * np.log1p(np.abs(values)), -4.0, 4.0))
+
+
+def _tensor(values: FloatArray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
 
 
 @contextmanager
@@ -94,60 +157,60 @@ def limited(threads: int) -> Iterator[None]:
 
 
 class Lstm:
-    """A trained network as a Forecaster. ``card`` says what it learned from and how it scored."""
+    """A trained network as a Forecaster. ``names`` are the series that it has codes for."""
 
     name = "lstm"
     minimum = 16
 
-    def __init__(self, network: Network, window: int, card: Mapping[str, Any], *, threads: int = 1) -> None:
+    def __init__(self, network: Network, names: Sequence[str], *, threads: int = 1) -> None:
         self.network = network.eval()
-        self.window, self.horizon, self.hidden = window, network.horizon, network.hidden
+        self.names = tuple(names)
         self.threads = threads
-        self.card = dict(card)
+        self._codes = {name: number for number, name in enumerate(self.names, start=1)}
 
-    def forecast(self, series: Sequence[Series], horizon: int) -> list[Forecast | None]:
-        """Raises HorizonError beyond the horizon that was trained."""
-        if horizon > self.horizon:
+    def predict(self, batch: Batch) -> FloatArray:
+        """Raises HorizonError beyond the horizon that was trained. Silent below ``minimum`` known values."""
+        if batch.horizon > self.network.horizon:
             raise HorizonError(
-                f"the model sees {self.horizon} steps ahead, {horizon} were asked for; train it for {horizon}"
+                f"the model sees {self.network.horizon} steps ahead, {batch.horizon} were asked for; "
+                f"train it for {batch.horizon}"
             )
-        able = [one for one in series if _enough(one, self.window, self.minimum)]
-        if not able:
-            return [None] * len(series)
-        raw = joined([blocks(one, np.array([len(one.values)]), self.window, self.horizon) for one in able])
-        rows = iter(self.quantiles(raw)[:, :horizon])
-        chosen = {id(one) for one in able}
-        return [forecast_of(one, self.name, next(rows)) if id(one) in chosen else None for one in series]
+        seen = features(batch)
+        who = np.array([self._codes.get(one.name, UNKNOWN) for one in batch.series])[batch.owner]
+        z = self.run(told(seen, who))
+        values = lawful(seen.last[:, None, None] + seen.scale[:, None, None] * z)
+        values[np.isfinite(batch.newest(WINDOW)).sum(axis=1) < self.minimum] = np.nan
+        return values
 
-    def quantiles(self, raw: Blocks) -> FloatArray:
-        """Quantiles ``(B, H, Q)`` in the unit of the series."""
-        told = features(raw, self.horizon)
+    def run(self, inputs: Told) -> FloatArray:
+        """The network's answer ``(N, H, Q)``, in chunks."""
+        count, horizon = inputs.figures.shape[:2]
+        z = np.empty((count, horizon, len(QUANTILES)))
         with limited(self.threads), torch.inference_mode():
-            parts = zip(*(torch.split(part, CHUNK) for part in tensors(told)), strict=True)
-            z = torch.cat([self.network(*part) for part in parts]).numpy().astype(np.float64)
-        return lawful(told.scale[:, None, None] * np.expm1(np.clip(z, 0.0, 8.0)))
+            for first in range(0, count, CHUNK):
+                rows = slice(first, first + CHUNK)
+                z[rows] = self.network(inputs[rows]).numpy()
+        return z
 
-    def save(self, folder: Path) -> None:
-        """Write weights and card; see ``forecasting.artifacts``."""
-        shape = {"window": self.window, "horizon": self.horizon, "hidden": self.hidden, "quantiles": list(QUANTILES)}
+    def stored(self) -> tuple[dict[str, Any], Mapping[str, Any]]:
+        """Arrays, and what must be known to read them again."""
         arrays = {name: part.detach().numpy() for name, part in self.network.state_dict().items()}
-        artifacts.save(folder, arrays, {**self.card, "model": self.name, "shape": shape})
+        shape = {"horizon": self.network.horizon, "hidden": self.network.hidden, "quantiles": list(QUANTILES)}
+        return arrays, {**shape, "names": list(self.names)}
 
     @classmethod
-    def load(cls, folder: Path, threads: int = 1) -> Lstm:
-        """Read what ``save`` wrote. Raises ArtifactError where it is damaged, foreign, or shaped otherwise."""
-        stored = artifacts.load(folder)
+    def restored(cls, stored: Artifact, threads: int = 1) -> Lstm:
+        """The counterpart of ``stored``. Raises ArtifactError where the arrays do not fit."""
         try:
-            shape = stored.card["shape"]
-            window, horizon, hidden = int(shape["window"]), int(shape["horizon"]), int(shape["hidden"])
-            if tuple(shape["quantiles"]) != QUANTILES or not all(1 <= n <= 4096 for n in (window, horizon, hidden)):
+            shape = stored.card["lstm"]
+            horizon, hidden, names = int(shape["horizon"]), int(shape["hidden"]), [str(n) for n in shape["names"]]
+            if tuple(shape["quantiles"]) != QUANTILES or not all(1 <= n <= 4096 for n in (horizon, hidden)):
                 raise ValueError(f"shape {shape} does not fit")
-            network = Network(horizon, hidden)
+            network = Network(horizon, hidden, len(names))
+            if not all(np.isfinite(part).all() for part in stored.arrays.values()):
+                raise ValueError("a weight is not finite")
             network.load_state_dict({name: torch.from_numpy(part) for name, part in stored.arrays.items()})
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ArtifactError(f"{folder}: is not a model of this version ({error}); train it again") from error
-        return cls(network, window, stored.card, threads=threads)
-
-
-def _enough(series: Series, window: int, minimum: int) -> bool:
-    return int(np.isfinite(series.values[-window:]).sum()) >= minimum
+            reason = " ".join(str(error).split())  # torch's has a line per weight
+            raise ArtifactError(f"the LSTM is not one of this version ({reason}); train it again") from error
+        return cls(network, names, threads=threads)

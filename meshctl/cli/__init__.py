@@ -38,7 +38,7 @@ COMMANDS: Mapping[str, Lazy] = {
     "config": Lazy("meshctl.cli.config", "config", "Check a mesh file and list its settings."),
     "decision": Lazy("meshctl.cli.decision", "decision", "Read what was decided, and why."),
     "demo": Lazy("meshctl.cli.demo", "demo", "Run a mesh with real sidecars on this machine."),
-    "forecast": Lazy("meshctl.cli.forecast", "forecast", "Read the forecasts of demand."),
+    "forecast": Lazy("meshctl.cli.forecast", "forecast", "Read forecasts; train, list and exchange their models."),
     "pause": Lazy("meshctl.cli.status", "pause", "Stop acting on plans; observing and forecasting go on."),
     "proxy": Lazy("meshctl.cli.proxy", "proxy", "Inspect the sidecars and their configuration."),
     "resume": Lazy("meshctl.cli.status", "resume", "Act on plans again."),

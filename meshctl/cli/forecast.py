@@ -1,19 +1,25 @@
-"""``meshctl forecast``: what demand is expected, by which model, and whether it may act."""
+"""``meshctl forecast``: what demand is expected, by which model, whether it may act, and how models are replaced."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import click
 
 from meshctl.cli import client
 from meshctl.cli import output as out
-from meshctl.cli.options import connection_options, output_option
+from meshctl.cli.backtest import backtest
+from meshctl.cli.options import connection_options, dry_run_option, output_option
 from meshctl.cli.output import Column, Row
 from meshctl.errors import UsageError
 
 
 @click.group()
 def forecast() -> None:
-    """Read the forecasts of demand."""
+    """Read forecasts; train, list and exchange their models."""
+
+
+forecast.add_command(backtest)
 
 
 @forecast.command()
@@ -23,14 +29,87 @@ def forecast() -> None:
 def show(service: str | None, output: str) -> None:
     """Show the newest forecast of SERVICE, or of every service. Rates are requests per second.
 
-    NEXT is the median and UPPER the 95 % quantile of the next step, PEAK the largest upper value over the horizon. -o
-    wide adds each model's skill against repeating the last value (above 0 is better) and why the model may act or
-    not.
+    NEXT is the median and UPPER the 95 % quantile of the next step, PEAK the largest upper value over the horizon.
+    SKILLED says whether the mixture of models may act on any step; elsewhere it is last value. -o wide adds the models'
+    weights, each gate (steps, open or closed, skill against last value, and for how long it has stood so), the share of
+    values at or below the 0.95 quantile, and the last drift of demand since the models were trained.
     """
     document = client.get("/v1/forecasts", service=service)
     if service and not document["forecasts"]:
         raise UsageError(f"no forecast of service {service!r}; `meshctl service list` shows the names")
     out.show(document, document["forecasts"], FORECAST_COLUMNS, output)
+
+
+@forecast.command()
+@output_option()
+@connection_options()
+def models(output: str) -> None:
+    """List the generations of trained models, newest first.
+
+    ERROR is each generation's own as a share of last value's (below 1 is better), over the newest past, from which
+    it has not learned; RATIO that of its error to the champion's of the time, on the same values. -o wide says why it
+    was trained, or what is wrong with it.
+    """
+    document = client.get("/v1/models")
+    out.show(document, document["generations"], MODEL_COLUMNS, output)
+
+
+@forecast.command()
+@output_option()
+@connection_options()
+def history(output: str) -> None:
+    """List the changes of the models in use, newest first."""
+    document = client.get("/v1/models")
+    out.show(document, document["swaps"], SWAP_COLUMNS, output)
+
+
+@forecast.command()
+@click.option("--reason", default="", metavar="TEXT", help="Why; recorded with the change.")
+@dry_run_option
+@connection_options()
+def undo(reason: str, dry_run: bool) -> None:
+    """Go back to the models that were in use before these."""
+    if dry_run:
+        found = client.get("/v1/models")
+        if found["previous"] is None:
+            raise UsageError("there is nothing to go back to; `meshctl forecast history` shows the changes")
+        click.echo(f"models/gen-{found['champion']} would be replaced by gen-{found['previous']} (dry run)")
+        return
+    swap = client.post("/v1/models/undo", {"reason": reason})
+    click.echo(f"models/gen-{swap['before']} replaced by gen-{swap['after']}")
+
+
+@forecast.command()
+@click.option(
+    "-f",
+    "--file",
+    "config_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("mesh.yaml"),
+    show_default=True,
+    envvar="MESHCTL_FILE",
+    show_envvar=True,
+    help="The mesh file.",
+)
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="CPU time [default: train_seconds].")
+@dry_run_option
+def train(config_path: Path, seconds: float | None, dry_run: bool) -> None:
+    """Train models now, in this process, on what the mesh's state directory holds (or on the seed trace).
+
+    The result is a new generation. It is promoted if it wins against the champion, and a running control plane then
+    takes it up. Exits with 1 if it is not promoted.
+    """
+    from meshctl.control import offline_training
+
+    material = offline_training.material(config_path)
+    if dry_run:
+        click.echo(f"models would be trained on {material.text} (dry run)")
+        return
+    from meshctl.server.progress import Progress
+
+    text, promoted = offline_training.train(material, seconds, Progress("training"))
+    click.echo(text)
+    raise SystemExit(0 if promoted else 1)
 
 
 def at(row: Row, step: int, quantile: float) -> float | None:
@@ -49,8 +128,38 @@ def _horizon(row: Row) -> str | None:
     return out.age(len(row["values"]) * row["step"])
 
 
-def _skill(row: Row) -> str:
-    return ",".join(f"{name}={out.cell_text(value)}" for name, value in sorted((row.get("skill") or {}).items()))
+def _weights(row: Row) -> str:
+    shares = sorted(row["weights"].items(), key=lambda item: (-item[1], item[0]))
+    return ",".join(f"{name}={share:.2f}" for name, share in shares)
+
+
+def _gates(row: Row) -> str:
+    return ",".join(_gate(gate) for gate in row["gates"])
+
+
+def _gate(gate: Row) -> str:
+    """``2-5:open(+0.12,3m)``: steps, state, skill, and for how long."""
+    skill = "-" if gate["skill"] is None else f"{gate['skill']:+.2f}"
+    return f"{gate['steps']}:{'open' if gate['open'] else 'closed'}({skill},{out.since(gate['since']) or '-'})"
+
+
+def _drift(row: Row) -> str | None:
+    """``level(+0.35,2h)``: cause, size, and since when."""
+    drift = row["drift"]
+    if drift is None:
+        return None
+    return f"{drift['cause'].replace(' ', '-')}({drift['size']:+.2f},{out.since(drift['since'])})"
+
+
+def _error(row: Row) -> str | None:
+    """The best model's error one step ahead."""
+    steps = [scored.get("h1") or {} for scored in (row["scores"] or {}).values()]
+    return min((one["relative_wape"] for one in steps if one.get("relative_wape") is not None), default=None)
+
+
+def _against(row: Row) -> str | None:
+    contest = row["contest"]
+    return contest and f"gen-{contest['champion']}"
 
 
 FORECAST_COLUMNS = (
@@ -61,7 +170,32 @@ FORECAST_COLUMNS = (
     Column("UPPER", lambda row: at(row, 0, 0.95)),
     Column("PEAK", _peak),
     Column("HORIZON", _horizon),
-    Column("SKILL", _skill, wide=True),
+    Column("WEIGHTS", _weights, wide=True),
+    Column("GATES", _gates, wide=True),
+    Column("COVERAGE", lambda row: out.percent(row["coverage"]), wide=True),
+    Column("DRIFT", _drift, wide=True),
     Column("AGE", lambda row: out.age(row["age"])),
+    Column("REASON", lambda row: row["reason"], wide=True),
+)
+
+MODEL_COLUMNS = (
+    Column("NAME", lambda row: f"gen-{row['generation']}"),
+    Column("STATE", lambda row: row["state"].upper()),
+    Column("SERIES", lambda row: len(row["series"])),
+    Column("ERROR", _error),
+    Column("AGAINST", _against),
+    Column("RATIO", lambda row: row["contest"] and row["contest"]["ratio"]),
+    Column("SECONDS", lambda row: row["seconds"], wide=True),
+    Column("AGE", lambda row: out.since(row["trained"])),
+    Column("REASON", lambda row: row["error"] or row["reason"], wide=True),
+)
+
+SWAP_COLUMNS = (
+    Column("NAME", lambda row: f"swap-{row['sequence']}"),
+    Column("KIND", lambda row: row["kind"]),
+    Column("FROM", lambda row: None if row["before"] is None else f"gen-{row['before']}"),
+    Column("TO", lambda row: f"gen-{row['after']}"),
+    Column("RATIO", lambda row: (row["scores"].get("contest") or {}).get("ratio")),
+    Column("AGE", lambda row: out.since(row["time"])),
     Column("REASON", lambda row: row["reason"], wide=True),
 )

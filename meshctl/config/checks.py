@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections import Counter
 from collections.abc import Iterator
 
@@ -13,7 +14,7 @@ from meshctl.config.scalars import format_duration
 
 def check(config: MeshConfig) -> list[Problem]:
     """Every problem between fields, in the order of the file's sections."""
-    rules = (_services, _routes, _listeners, _leases, _timing, _guardrails, _history)
+    rules = (_services, _routes, _listeners, _leases, _timing, _guardrails, _retraining, _history)
     return [problem for rule in rules for problem in rule(config)]
 
 
@@ -122,6 +123,23 @@ def _guardrails(config: MeshConfig) -> Iterator[Problem]:
     if step <= band:
         message = f"expected more than dead_band ({band:g}), got {step:g}, which never tightens a limit; raise it"
         yield Problem(("guardrails", "limit_step"), message)
+
+
+def _retraining(config: MeshConfig) -> Iterator[Problem]:
+    """A training that does not fit between two would never end."""
+    forecast, retrain = config.forecast, config.forecast.retrain
+    path = ("forecast", "retrain")
+    share = min(retrain.cpu_share, retrain.minutes_per_hour / 60)
+    least = forecast.train_seconds / share
+    if retrain.every < least:
+        message = (
+            f"expected at least {format_duration(math.ceil(least))}, got {format_duration(retrain.every)}: so long do "
+            f"train_seconds ({forecast.train_seconds:g}) take within cpu_share and minutes_per_hour; raise one of them"
+        )
+        yield Problem((*path, "every"), message)
+    if retrain.pause > retrain.every:
+        bound, got = format_duration(retrain.every), format_duration(retrain.pause)
+        yield Problem((*path, "pause"), f"expected at most every ({bound}), got {got}; lower it or raise every")
 
 
 def _history(config: MeshConfig) -> Iterator[Problem]:

@@ -286,6 +286,25 @@ class HistoryConfig(Section):
     """Rows before this time (UTC where it names no zone) are the past; all rows where unset."""
 
 
+class RetrainConfig(Section):
+    """When forecasters are trained again, and how much of the machine that may take: a process of its own, with a low
+    priority, does it."""
+
+    every: Annotated[float, *duration(60, _YEAR)] = 6 * 3600.0
+    """Forecasters are trained again after this long, and when a series has drifted."""
+    pause: Annotated[float, *duration(1, _YEAR)] = 900.0
+    """The least time between two trainings, whatever asks for them."""
+    cpu_share: Annotated[float, *number(0, 1, above=True)] = 0.25
+    """The share of one core that training may use; the process stands still for the rest of the time."""
+    minutes_per_hour: Annotated[float, *number(0, 60, above=True)] = 10.0
+    """Minutes of CPU time that training may use in any hour; beyond them it stands still."""
+    margin: Annotated[float, *number(0, 1)] = 0.02
+    """New forecasters are used if their error is smaller than that of those in use by at least this share, over
+    the newest past, from which neither has learned."""
+    keep: Annotated[int, *integer(2, 1000)] = 5
+    """Generations that stay on disk, besides the one in use and the one that `meshctl forecast undo` goes back to."""
+
+
 class ForecastConfig(Section):
     """How demand is forecast."""
 
@@ -294,9 +313,12 @@ class ForecastConfig(Section):
     day: Annotated[float, *duration(1, _YEAR)] = 86400.0
     """Length of a day in mesh time; a replay at speed-up 60 has days of 24m."""
     train_seconds: Annotated[float, *number(0, 86400)] = 20.0
-    """CPU time that training may take; 0 uses no learned model."""
+    """CPU time that one training may take; 0 uses no learned model."""
+    retrain: RetrainConfig = RetrainConfig()
+    """When forecasters are trained again."""
     cache_dir: FilePath | None = None
-    """Where trained models are kept, by the data and the settings that made them; `<state_dir>/models` where unset."""
+    """Where models of a recorded past (`history`) are kept by the data and the settings that made them, so that another
+    mesh does not train them again; `<state_dir>/models` where unset. Generations in use are always there."""
     history: HistoryConfig | None = None
     """A recorded trace that seeds the history."""
 

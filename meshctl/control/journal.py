@@ -23,6 +23,8 @@ EventKind = Literal[
     "disconnect",
     "config",
     "model",
+    "drift",
+    "gate",
     "experiment",
     "platform",
     "control",

@@ -10,7 +10,7 @@ from . import plots
 
 Json = dict[str, Any]
 #: Kinds of events that the page lists; pushes are counted only.
-LISTED = frozenset({"scale", "fault", "nack", "config", "model", "experiment", "control", "platform"})
+LISTED = frozenset({"scale", "fault", "nack", "config", "model", "drift", "experiment", "control", "platform"})
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1060px;margin:2em auto;padding:0 1em;color:#222}

@@ -119,8 +119,8 @@ class Demo:
 
     async def _until_ready(self, parts: _Parts, keeping: asyncio.Task[None]) -> None:
         keeper, supervisor = parts.keeper, parts.supervisor
-        self._say("training: the control plane starts and learns from the past")
-        deadline = time.monotonic() + START_DEADLINE + 3.0 * parts.cfg.forecast.train_seconds
+        self._say("starting control plane: it learns from the past meanwhile")
+        deadline = time.monotonic() + START_DEADLINE
         await self._until(parts.collector.ready, keeping, deadline, lambda: f"no control plane: {_end(keeper)}")
         keeper.ready()
         self._say("starting mesh: sidecars get their configuration")

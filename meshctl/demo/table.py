@@ -17,7 +17,7 @@ Json = dict[str, Any]
 BLOCK_INTERVAL = 10.0
 COLUMNS = ("SERVICE", "RPS", "FORECAST", "P95", "REPLICAS", "LIMIT", "P99", "ERRORS")
 #: Kinds of events that are told line by line; pushes are too many.
-TOLD = frozenset({"scale", "fault", "nack", "config", "model", "experiment", "process", "control"})
+TOLD = frozenset({"scale", "fault", "nack", "config", "model", "drift", "experiment", "process", "control"})
 
 
 def row(service: Json) -> tuple[str, ...]:

@@ -157,5 +157,5 @@ def _inputs(
         "upper": demand.upper if demand else None,
         "peak": demand.peak if demand else None,
         "model": demand.model if demand else None,
-        "skilled": demand.skilled if demand else None,
+        "skilled": demand.peak_skilled if demand else None,
     }

@@ -1,7 +1,8 @@
 """Raise a floor under the reactive count before the load arrives.
 
-The floor is what the forecast's peak within the start-up time needs. It acts only while the forecast has skill; the
-reactive rule always runs, and the larger wins. So a wrong forecast can cost replicas, and never takes one away.
+The floor is what the forecast's peak within the start-up time needs. It acts only while the forecast has skill that
+far ahead; the reactive rule always runs, and the larger wins. So a wrong forecast can cost replicas, and never takes
+one away.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Predictive:
         reactive = _REACTIVE(service, demand, sizing)
         if demand is None or sizing.floor is None:
             return reactive
-        if not demand.skilled:
+        if not demand.peak_skilled:
             return Proposal(reactive.replicas, reactive.policy, f"{reactive.reason}; no forecast acts: {demand.reason}")
         if sizing.floor <= reactive.replicas:
             return reactive

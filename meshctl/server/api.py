@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from aiohttp import web
 
+from forecasting.errors import ForecastingError
 from meshctl.actuators.xds import XdsPublisher
 from meshctl.control.arms import Arms
 from meshctl.control.faults import MAX_DURATION, FaultConflictError, FaultRecord
 from meshctl.control.journal import Journal
 from meshctl.control.loop import Loop
+from meshctl.control.retraining import Retrainer
 from meshctl.errors import PlatformError
 from meshctl.history.database import Database
 from meshctl.server import auth, parse, views
@@ -51,6 +53,7 @@ class Context:
     publisher: XdsPublisher
     database: Database
     journal: Journal
+    retrainer: Retrainer
     arms: Arms
     metrics: Metrics
     clock: Callable[[], float]
@@ -75,6 +78,8 @@ def application(context: Context, token: str, names: frozenset[str] = frozenset(
             web.get("/v1/proxies/{node}", handlers.proxy),
             web.get("/v1/proxies/{node}/config/{type}", handlers.proxy_config),
             web.get("/v1/forecasts", handlers.forecasts),
+            web.get("/v1/models", handlers.models),
+            web.post("/v1/models/undo", handlers.undo_model),
             web.get("/v1/decisions", handlers.decisions),
             web.get("/v1/decisions/{id}", handlers.decision),
             web.get("/v1/events", handlers.events),
@@ -191,9 +196,22 @@ class Handlers:
     async def forecasts(self, request: web.Request) -> web.Response:
         now, wanted = self._context.clock(), request.query.get("service")
         self._known_service(wanted)
-        chosen = self._loop.forecasts.selected
-        rows = [views.forecast(one, now) for name, one in chosen.items() if wanted in (None, name)]
+        chosen, drift = self._loop.forecasts.selected, self._loop.forecasts.watch.found
+        rows = [views.forecast(one, drift.get(name), now) for name, one in chosen.items() if wanted in (None, name)]
         return web.json_response({"forecasts": rows})
+
+    async def models(self, _request: web.Request) -> web.Response:
+        retrainer = self._context.retrainer
+        found = await asyncio.to_thread(views.models, retrainer.registry)
+        return web.json_response({**found, "training": retrainer.progress()})
+
+    async def undo_model(self, request: web.Request) -> web.Response:
+        body = await parse.body(request)
+        try:
+            swap = await self._context.retrainer.undo(str(body.get("reason") or ""))
+        except ForecastingError as error:
+            raise RequestError(409, "conflict", str(error)) from error
+        return web.json_response(asdict(swap))
 
     async def timeline(self, request: web.Request) -> web.Response:
         return web.json_response({"ticks": self._loop.timeline.after(parse.integer(request.query, "after", -1))})

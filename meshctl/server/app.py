@@ -20,6 +20,7 @@ import structlog
 from aiohttp import web
 from watchfiles import awatch
 
+from forecasting.ensemble import Selected
 from meshctl import config as config_module
 from meshctl.actuators.xds import XdsPublisher
 from meshctl.config import MeshConfig, resources
@@ -28,13 +29,14 @@ from meshctl.control.arms import Arms
 from meshctl.control.forecasts import Forecasts
 from meshctl.control.journal import Journal
 from meshctl.control.loop import Loop, Platform
+from meshctl.control.past import Past
+from meshctl.control.retraining import Retrainer
 from meshctl.errors import MeshctlError, UsageError
 from meshctl.history.database import Database
 from meshctl.model import Observation, Plan
 from meshctl.server import api, auth, logs, views
 from meshctl.server.health import Health
 from meshctl.server.metrics import Metrics
-from meshctl.server.progress import Progress
 from meshctl.server.watching import KINDS, XdsWatch
 from meshctl.server.xds_metrics import XdsCollector
 from meshctl.server.xds_settings import speaks_for, xds_policy, xds_preflight, xds_settings, xds_tls
@@ -63,6 +65,7 @@ class ControlPlane:
     journal: Journal
     metrics: Metrics
     forecasts: Forecasts
+    retrainer: Retrainer
     traffic: Traffic
     arms: Arms
     watch: XdsWatch
@@ -80,7 +83,7 @@ class ControlPlane:
 
     def status(self) -> dict[str, Any]:
         """``/v1/status``."""
-        loop, board, pulse = self.loop, self.xds.status, self.loop.pulse
+        loop, board, pulse, model = self.loop, self.xds.status, self.loop.pulse, self.retrainer.model
         nodes = board.nodes()
         return {
             "name": loop.config.name,
@@ -109,9 +112,11 @@ class ControlPlane:
             "decisions": dict(self.watch.decisions),
             "telemetry": {"rejected_points": self.traffic.rejected},
             "model": {
-                "state": self.forecasts.model.state,
-                "detail": self.forecasts.model.detail,
-                "cached": self.forecasts.model.cached,
+                "state": model.state,
+                "detail": model.detail,
+                "cached": model.cached,
+                "generation": model.generation,
+                "training": self.retrainer.progress(),
             },
             "config": {"file": str(self.file), "loaded": self.config_loaded, "error": self.config_error},
         }
@@ -121,7 +126,7 @@ class ControlPlane:
         return {
             "serving": not self.stopping.is_set(),
             "snapshot": self.loop.published.is_set(),
-            "model": self.forecasts.model.state not in ("loading", "training"),
+            "model": self.retrainer.model.state != "loading",
         }
 
     def speaks_for(self, context: Any, export: Export) -> bool:
@@ -140,10 +145,7 @@ class ControlPlane:
         metrics.set("meshctl_faults_active", float(self.loop.faults.active(observation.time) is not None))
         metrics.set("meshctl_telemetry_rejected_points", self.traffic.rejected)
         for name, selected in self.forecasts.selected.items():
-            metrics.add("meshctl_forecasts_total", model=selected.model)
-            skill = selected.skill.get(selected.model)
-            if skill is not None:
-                metrics.set("meshctl_forecast_error_ratio", 1.0 - skill, service=name)
+            self._measure_forecast(name, selected)
         for name, seen in observation.services.items():
             metrics.set("meshctl_service_demand", seen.demand, service=name)
             metrics.set("meshctl_service_replicas", seen.ready, service=name, state="ready")
@@ -152,6 +154,18 @@ class ControlPlane:
         for outcome, count in self.traffic.load_reports.items():
             metrics.set("meshctl_load_reports", count, outcome=outcome)
         self.watch.flush(views.sent(self.xds.status))
+
+    def _measure_forecast(self, name: str, selected: Selected) -> None:
+        metrics = self.metrics
+        metrics.add("meshctl_forecasts_total", model=selected.model)
+        skill = selected.skill.get(selected.model)
+        if skill is not None:
+            metrics.set("meshctl_forecast_error_ratio", 1.0 - skill, service=name)
+        if selected.coverage is not None:
+            metrics.set("meshctl_forecast_coverage", selected.coverage, service=name)
+        for gate in selected.gates:
+            if gate.skill is not None:
+                metrics.set("meshctl_forecast_skill", gate.skill, service=name, steps=gate.steps)
 
     def reload(self) -> None:
         """Read the mesh file again; a broken one is refused and the one in force stays."""
@@ -202,7 +216,7 @@ async def _until_stopped(plane: ControlPlane) -> None:
         asyncio.create_task(_watch_file(plane), name="watch-file"),
         asyncio.create_task(_prune(plane), name="prune"),
         asyncio.create_task(plane.health.run(), name="health"),
-        asyncio.create_task(plane.forecasts.prepare(time.time(), Progress("training the forecaster")), name="model"),
+        asyncio.create_task(plane.retrainer.run(), name="model"),
     ]
     stop = asyncio.create_task(plane.stopping.wait(), name="stop")
     waiting: set[asyncio.Task[Any]] = {stop, *tasks}
@@ -253,7 +267,7 @@ def _build(file: Path, config: MeshConfig, state: Path, dry_run: bool) -> Contro
     metrics.include(XdsCollector(xds.status))
     publisher = XdsPublisher(xds)
     platform = platforms.platform(config)
-    forecasts = Forecasts(config, database, journal, config.forecast.cache_dir or state / "models")
+    forecasts = Forecasts(config, Past(config, database), journal)
     loop = Loop(
         config,
         platform=platform,
@@ -275,6 +289,7 @@ def _build(file: Path, config: MeshConfig, state: Path, dry_run: bool) -> Contro
         journal=journal,
         metrics=metrics,
         forecasts=forecasts,
+        retrainer=Retrainer(config, forecasts, journal),
         traffic=traffic,
         arms=arms,
         watch=watch,
@@ -327,6 +342,7 @@ async def _start_http(plane: ControlPlane, token: str, stack: contextlib.AsyncEx
         publisher=plane.publisher,
         database=plane.database,
         journal=plane.journal,
+        retrainer=plane.retrainer,
         arms=plane.arms,
         metrics=plane.metrics,
         clock=time.time,

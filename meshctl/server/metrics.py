@@ -105,6 +105,33 @@ METRICS: tuple[Metric, ...] = (
         "Loss of the acting forecast over that of last value; below 1 it has skill.",
     ),
     Metric("meshctl_forecasts_total", "counter", ("model",), "Forecasts made, by the model that was chosen."),
+    Metric(
+        "meshctl_forecast_skill",
+        "gauge",
+        ("service", "steps"),
+        "1 - loss of the mixture over that of last value, by steps ahead; gates open and close by it.",
+    ),
+    Metric(
+        "meshctl_forecast_coverage",
+        "gauge",
+        ("service",),
+        "Share of values that lately were at or below the 0.95 quantile as forecast, over all steps.",
+    ),
+    Metric(
+        "meshctl_forecast_drift_total",
+        "counter",
+        ("service", "cause"),
+        "Drifts of demand against what the models learned from (level, season, variance, telemetry hole, skill, "
+        "coverage).",
+    ),
+    Metric("meshctl_forecast_swaps_total", "counter", ("kind",), "Changes of the models in use (promote, undo)."),
+    Metric(
+        "meshctl_forecast_training_seconds",
+        "histogram",
+        ("outcome",),
+        "CPU time of trainings by outcome (promoted, kept: no better than those in use, failed).",
+        (5, 10, 20, 30, 60, 120, 300, 600),
+    ),
     Metric("meshctl_decisions_total", "counter", ("policy", "outcome", "kind"), "Decisions recorded."),
     Metric("meshctl_guardrail_blocks_total", "counter", ("rule",), "Decisions that a guardrail changed."),
     Metric("meshctl_faults_active", "gauge", (), "Faults in force now."),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from forecasting.ensemble import Selected
+from forecasting.drift import Drift
+from forecasting.ensemble import Gate, Selected
+from forecasting.errors import ArtifactError
+from forecasting.registry import Generation, Registry, Swap
 from meshctl.config import MeshConfig
 from meshctl.control.faults import FaultRecord
 from meshctl.control.loop import Loop
@@ -56,8 +60,8 @@ def edge(loop: Loop, seen: EdgeObservation, caller_demand: float) -> dict[str, A
     }
 
 
-def forecast(selected: Selected, now: float) -> dict[str, Any]:
-    """One row of ``/v1/forecasts``."""
+def forecast(selected: Selected, drift: Drift | None, now: float) -> dict[str, Any]:
+    """One row of ``/v1/forecasts``. ``drift`` is what was found since the models in use were taken."""
     made = selected.forecast
     return {
         "service": made.series,
@@ -68,9 +72,56 @@ def forecast(selected: Selected, now: float) -> dict[str, Any]:
         "step": made.step,
         "quantiles": list(made.quantiles),
         "values": made.values.round(4).tolist(),
+        "peaks": selected.peaks.round(4).tolist(),
+        "weights": dict(selected.weights),
+        "gates": [gate(one, made.step) for one in selected.gates],
         "skill": dict(selected.skill),
+        "losses": {name: dict(losses) for name, losses in selected.losses.items()},
+        "scored": selected.scored,
+        "coverage": selected.coverage,
+        "drift": drift and asdict(drift),
         "age": now - made.origin,
     }
+
+
+def gate(one: Gate, step: float) -> dict[str, Any]:
+    """Whether the mixture may act on a bucket of steps; ``since``: its last move, null if it never moved."""
+    since = one.since * step if one.since >= 0 else None
+    return {"steps": one.steps, "open": one.open, "skill": one.skill, "scored": one.scored, "since": since}
+
+
+def models(registry: Registry) -> dict[str, Any]:
+    """``/v1/models``: generations and swaps, newest first. Reads the disk."""
+    swaps = registry.history()
+    champion = registry.active()
+    return {
+        "champion": champion,
+        "previous": _previous(swaps),
+        "generations": [_generation(registry, one, champion) for one in reversed(registry.generations())],
+        "swaps": [asdict(swap) for swap in reversed(swaps)],
+    }
+
+
+def _previous(swaps: Sequence[Swap]) -> int | None:
+    """What an undo would go back to, if it can be used."""
+    lineage: list[int] = []
+    for swap in swaps:
+        if swap.kind == "undo" and swap.after in lineage:
+            del lineage[lineage.index(swap.after) + 1 :]
+        else:
+            lineage = [*(number for number in lineage if number != swap.after), swap.after]
+    return lineage[-2] if len(lineage) > 1 else None
+
+
+def _generation(registry: Registry, one: Generation, champion: int | None) -> dict[str, Any]:
+    try:
+        card, error = registry.load(one.number).card, None
+    except ArtifactError as refused:
+        card, error = {}, str(refused)
+    state = "damaged" if error else "champion" if one.number == champion else "kept"
+    told = {name: card.get(name) for name in ("trained", "reason", "seconds", "cached", "scores", "contest")}
+    series = [about["name"] for about in card.get("data", {}).get("series", [])]
+    return {"generation": one.number, "state": state, "series": series, **told, "error": error}
 
 
 def proxy(node: NodeStatus, now: float) -> dict[str, Any]:

@@ -79,6 +79,8 @@ class XdsWatch:
 
     def on_journal(self, record: Mapping[str, Any]) -> None:
         """Called by the journal for each decision and event."""
+        if record["kind"] in ("drift", "model"):
+            self._forecaster(record)
         decision = record.get("decision")
         if isinstance(decision, Decision):
             self.decisions[decision.outcome] += 1
@@ -87,6 +89,17 @@ class XdsWatch:
             )
             for rule in decision.guardrails:
                 self._metrics.add("meshctl_guardrail_blocks_total", rule=rule)
+
+    def _forecaster(self, record: Mapping[str, Any]) -> None:
+        """What happened to the models, and to what they learned from."""
+        data = record["data"]
+        if record["kind"] == "drift":
+            self._metrics.add("meshctl_forecast_drift_total", service=record["subject"], cause=data["cause"])
+        if "swap" in data:
+            self._metrics.add("meshctl_forecast_swaps_total", kind=data["swap"])
+        if "training_seconds" in data:
+            seconds, outcome = data["training_seconds"], data["outcome"]
+            self._metrics.observe("meshctl_forecast_training_seconds", seconds, outcome=outcome)
 
     def flush(self, sent: Mapping[str, int]) -> None:
         """One event for the slow-lane pushes since the last call; what RTDS sends every tick is no news.

@@ -77,7 +77,9 @@ def edge(draw: st.DrawFn, caller: str, callee: str) -> EdgeObservation:
 @st.composite
 def demands(draw: st.DrawFn) -> dict[str, Demand]:
     return {
-        name: Demand(name, "lstm", draw(st.booleans()), "", draw(rates), draw(rates), draw(rates))
+        name: Demand(
+            *(name, "mixture", draw(st.booleans()), draw(st.booleans()), ""), draw(rates), draw(rates), draw(rates)
+        )
         for name in draw(st.sets(st.sampled_from(GROUPS[1:])))
     }
 

@@ -70,7 +70,7 @@ def test_every_page_is_in_the_index() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_exist(page: Path) -> None:
     for block in blocks(page, "console", "bash"):
-        for line in block.splitlines():
+        for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line.removeprefix("$ "), comments=True)
             if words and words[0].removeprefix(".venv/bin/") == "meshctl":
                 assert_command(words[1:])
@@ -92,7 +92,7 @@ def assert_command(words: list[str]) -> None:
 def test_every_endpoint_is_described() -> None:
     page = (DOCS / "reference" / "http-api.md").read_text()
     described = set(re.findall(r"^\| `([A-Z]+ /[^`]*)` \|", page, re.MULTILINE))
-    app = api.application(api.Context(*[None] * 11), "token")  # type: ignore[arg-type]
+    app = api.application(api.Context(*[None] * 12), "token")  # type: ignore[arg-type]
     served = {
         f"{route.method} {route.resource.canonical}"
         for route in app.router.routes()

@@ -54,6 +54,7 @@ class ControlPlane:
     faults: dict[str, FaultState] = field(default_factory=dict)
     experiments: dict[str, Json] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
+    undone: list[str] = field(default_factory=list)
     injecting: threading.Event = field(default_factory=threading.Event)
     url: str = ""
     started: float = field(default_factory=time.time)
@@ -117,6 +118,10 @@ class ControlPlane:
         self.experiments[name] |= {**body, "ended": time.time(), "score": body["result"].get("score")}
         return 200, self.experiments[name]
 
+    def undo(self, *, query: Json, body: Json) -> tuple[int, Json]:
+        self.undone.append(body["reason"])
+        return 200, {"before": 2, "after": 1}
+
     def switch(self, verb: str, *, query: Json, body: Json) -> tuple[int, Json]:
         self.documents["/v1/status"] = {**self.documents["/v1/status"], "paused": verb == "pause"}
         return 200, {}
@@ -152,6 +157,7 @@ ROUTES = (
     ("POST /v1/experiments", ControlPlane.begin),
     ("PATCH /v1/experiments/([^/]+)", ControlPlane.update),
     ("POST /v1/(pause|resume)", ControlPlane.switch),
+    ("POST /v1/models/undo", ControlPlane.undo),
 )
 
 

@@ -67,37 +67,130 @@ def _service(name: str, demand: float, forecast: Json | None, ratio: float | Non
 
 SERVICES = [
     _service(
-        "frontend", 31.5, {"model": "lstm", "skilled": True, "expected": 33.0, "upper": 41.2, "peak": 55.0}, 0.9987
+        "frontend", 31.5, {"model": "mixture", "skilled": True, "expected": 33.0, "upper": 41.2, "peak": 55.0}, 0.9987
     ),
     _service("catalog", 1234.5, None, None),
 ]
 
-FORECASTS = [
+FORECASTS: list[Json] = [
     {
         "service": "frontend",
-        "model": "lstm",
+        "model": "mixture",
         "skilled": True,
-        "reason": "beats last value by 12 % over 60 steps",
+        "reason": "steps 1: beats last value (skill +0.12 over 60 scored ticks); steps 2-5: loses to last value",
         "origin": NOW - 3,
         "step": 5.0,
         "quantiles": [0.05, 0.5, 0.95],
         "values": [[20.0, 33.0, 41.2], [21.0, 35.0, 55.5]],
-        "skill": {"lstm": 0.12, "ewma": -0.031, "last": 0.0},
+        "peaks": [[20.0, 33.0, 41.2], [22.0, 36.0, 56.0]],
+        "weights": {"lstm": 0.61, "linear": 0.3, "ewma": 0.09},
+        "gates": [
+            {"steps": "1", "open": True, "skill": 0.12, "scored": 60, "since": NOW - 200},
+            {"steps": "2-5", "open": False, "skill": -0.031, "scored": 60, "since": None},
+        ],
+        "skill": {"lstm": 0.12, "ewma": -0.031, "mixture": 0.1},
+        "losses": {"last": {"1": 2.5, "2-5": 4.0}},
+        "scored": 60,
+        "coverage": 0.942,
+        "drift": {
+            "series": "frontend",
+            "cause": "telemetry hole",
+            "size": 0.61,
+            "since": NOW - 7300,
+            "evidence": "61% of the values of the last 6 h are missing or 0; usually it is 0%",
+        },
         "age": 3.1,
     },
     {
         "service": "cart",
         "model": "last",
         "skilled": False,
-        "reason": "12 steps of history, 32 are needed",
+        "reason": "12 of 20 scored ticks: too little history",
         "origin": NOW - 3,
         "step": 5.0,
         "quantiles": [0.05, 0.5, 0.95],
         "values": [],
+        "peaks": [],
+        "weights": {},
+        "gates": [{"steps": "1", "open": False, "skill": None, "scored": 12, "since": None}],
         "skill": {"lstm": None},
+        "losses": {},
+        "scored": 12,
+        "coverage": None,
+        "drift": None,
         "age": 3.1,
     },
 ]
+
+MODELS: Json = {
+    "champion": 2,
+    "previous": 1,
+    "generations": [
+        {
+            "generation": 3,
+            "state": "kept",
+            "series": ["frontend", "cart"],
+            "trained": NOW - 600,
+            "reason": "drift of frontend (level)",
+            "seconds": 21.52,
+            "cached": False,
+            "scores": {"lstm": {"h1": {"relative_wape": 0.83}}, "linear": {"h1": {"relative_wape": 0.9}}},
+            "contest": {
+                "champion": 2,
+                "windows": 800,
+                "challenger_error": 0.84,
+                "champion_error": 0.83,
+                "ratio": 1.012,
+            },
+            "error": None,
+        },
+        {
+            "generation": 2,
+            "state": "champion",
+            "series": ["frontend"],
+            "trained": NOW - 22200,
+            "reason": "forecast.retrain.every has passed",
+            "seconds": 20.9,
+            "cached": False,
+            "scores": {"lstm": {"h1": {"relative_wape": 0.81}}},
+            "contest": {"champion": 1, "windows": 400, "challenger_error": 0.81, "champion_error": 0.88, "ratio": 0.92},
+            "error": None,
+        },
+        {
+            "generation": 1,
+            "state": "damaged",
+            "series": [],
+            "trained": None,
+            "reason": None,
+            "seconds": None,
+            "cached": None,
+            "scores": None,
+            "contest": None,
+            "error": "gen-000001/card.json: differs from its own digest; delete the folder and train the model again",
+        },
+    ],
+    "swaps": [
+        {
+            "sequence": 2,
+            "time": NOW - 22180,
+            "kind": "promote",
+            "before": 1,
+            "after": 2,
+            "reason": "forecast.retrain.every has passed",
+            "scores": {"contest": {"ratio": 0.92}},
+        },
+        {
+            "sequence": 1,
+            "time": NOW - 44000,
+            "kind": "promote",
+            "before": None,
+            "after": 1,
+            "reason": "there are no learned models",
+            "scores": {"contest": None},
+        },
+    ],
+    "training": None,
+}
 
 _REPLICAS: Json = {
     "id": 301,
@@ -227,6 +320,7 @@ DOCUMENTS: dict[str, Json] = {
     "/v1/proxies/catalog-1/config/cluster": CLUSTERS,
     "/v1/services": {"services": SERVICES, "time": NOW},
     "/v1/forecasts": {"forecasts": FORECASTS},
+    "/v1/models": MODELS,
     "/v1/decisions": {"decisions": [_REPLICAS, _LIMIT]},
     "/v1/decisions/301": DECISION,
     "/v1/experiments": {"experiments": [RUNNING, EXPERIMENT]},

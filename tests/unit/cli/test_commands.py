@@ -22,6 +22,10 @@ TABLES = {
     "decision-explain": "decision explain 301",
     "decision-list": "decision list",
     "decision-list-wide": "decision list -o wide",
+    "forecast-history": "forecast history",
+    "forecast-history-wide": "forecast history -o wide",
+    "forecast-models": "forecast models",
+    "forecast-models-wide": "forecast models -o wide",
     "forecast-show": "forecast show",
     "forecast-show-wide": "forecast show -o wide",
     "proxy-config-cluster": "proxy config cluster catalog-1",
@@ -41,6 +45,8 @@ JSON = {
     "chaos show 7": "/v1/experiments/7",
     "decision explain 301": "/v1/decisions/301",
     "decision list": "/v1/decisions",
+    "forecast history": "/v1/models",
+    "forecast models": "/v1/models",
     "forecast show": "/v1/forecasts",
     "proxy config runtime catalog-1": "/v1/proxies/catalog-1/config/runtime",
     "proxy describe catalog-2": "/v1/proxies/catalog-2",
@@ -154,6 +160,21 @@ def test_a_service_without_a_forecast_is_named(plane: ControlPlane, invoke: Invo
     assert result.exit_code == 2
     assert "'ghost'" in result.stderr
     assert "meshctl service list" in result.stderr
+
+
+def test_undo_goes_back_through_the_server(plane: ControlPlane, invoke: Invoke) -> None:
+    result = invoke("forecast", "undo", "--reason", "worse at night")
+    assert (result.exit_code, result.stdout) == (0, "models/gen-2 replaced by gen-1\n")
+    assert plane.undone == ["worse at night"]
+
+
+def test_a_dry_undo_says_what_it_would_go_back_to(plane: ControlPlane, invoke: Invoke) -> None:
+    assert invoke("forecast", "undo", "--dry-run").stdout == "models/gen-2 would be replaced by gen-1 (dry run)\n"
+    plane.documents["/v1/models"] = DOCUMENTS["/v1/models"] | {"previous": None}
+    result = invoke("forecast", "undo", "--dry-run")
+    assert result.exit_code == 2
+    assert "meshctl forecast history" in result.stderr
+    assert {method for method, _ in plane.requests} == {"GET"}
 
 
 @pytest.mark.parametrize(("verb", "done"), [("pause", "paused"), ("resume", "resumed")])

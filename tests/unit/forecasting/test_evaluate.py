@@ -1,26 +1,43 @@
-"""Statistics of errors, and a backtest that notices a planted leak."""
+"""Statistics of errors, origins, and a backtest that notices a planted leak."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
 
-from forecasting.base import QUANTILES, Forecast, Forecaster, forecast_of
+from forecasting.base import MEDIAN, QUANTILES, Forecaster
+from forecasting.batch import Batch
 from forecasting.errors import LeakError
-from forecasting.evaluate.backtest import backtest, check_causal, disturbed
-from forecasting.evaluate.stats import coverage, pinball, ratio, relative_wape, wape
-from forecasting.models.lstm import Lstm
+from forecasting.evaluate import stats
+from forecasting.evaluate.backtest import backtest, check_causal, disturbed, last_values, origins
+from forecasting.evaluate.contest import (
+    BASELINE,
+    CONTESTANTS,
+    LEAST_RESIDUALS,
+    RESIDUALS,
+    USUAL,
+    LastResiduals,
+    Run,
+    UnknownModelError,
+    contestants,
+)
+from forecasting.evaluate.stats import coverage, mase, pinball, ratio, relative_wape, wape
+from forecasting.evaluate.walk import run_mixture
 from forecasting.models.naive import LastValue
 from forecasting.models.statistical import Ewma
-from forecasting.series import Series
-from forecasting.training import TrainSettings, train
+from forecasting.series import FloatArray, Series
 from tests.unit.forecasting.conftest import Make, Wave
 
 NAN = float("nan")
+INF = float("inf")
 ACTUAL = np.array([10.0, 20.0, NAN, 10.0])
+
+
+# -- statistics --
 
 
 def test_wape_weighs_by_size_and_skips_gaps() -> None:
@@ -33,7 +50,12 @@ def test_relative_wape_compares_the_pairs_that_both_know() -> None:
     assert relative_wape(ACTUAL, mine, theirs) == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize(("loss", "reference", "expected"), [(1, 2, 0.5), (0, 0, 1.0), (1, 0, float("inf"))])
+def test_a_silent_model_is_not_as_good_as_the_reference() -> None:
+    assert np.isnan(relative_wape(ACTUAL, np.full(4, NAN), ACTUAL))
+    assert np.isnan(stats.relative_pinball(ACTUAL, np.full(4, NAN), ACTUAL, 0.9))
+
+
+@pytest.mark.parametrize(("loss", "reference", "expected"), [(1, 2, 0.5), (0, 0, 1.0), (1, 0, INF)])
 def test_ratio(loss: float, reference: float, expected: float) -> None:
     assert ratio(loss, reference) == expected
 
@@ -44,80 +66,171 @@ def test_pinball_is_lopsided() -> None:
     assert pinball(np.array(8.0), np.array(10.0), 0.5) == pytest.approx(1.0)
 
 
+def test_relative_pinball_is_a_share_of_the_references() -> None:
+    actual, mine, theirs = np.array([10.0, 10.0]), np.array([9.0, 11.0]), np.array([8.0, 12.0])
+    assert stats.relative_pinball(actual, mine, theirs, 0.9) == pytest.approx(0.5)
+
+
+def test_mase_is_one_for_the_naive_forecast_of_its_own_past() -> None:
+    past = np.array([3.0, 5.0, 4.0, 8.0])
+    assert mase(past[1:], past[:-1], past) == pytest.approx(1.0)
+    assert mase(np.array([10.0]), np.array([12.0]), np.array([0.0, 4.0])) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("past", [[], [5.0], [5.0, 5.0, 5.0], [1.0, NAN, 2.0]])
+def test_mase_of_a_past_that_never_moved_is_unknown(past: list[float]) -> None:
+    assert np.isnan(mase(np.array([1.0]), np.array([2.0]), np.array(past)))
+    assert np.isnan(stats.scaled_pinball(np.array([1.0]), np.array([2.0]), 0.9, np.array(past)))
+
+
+def test_scaled_pinball_does_not_depend_on_the_unit() -> None:
+    actual, told, past = np.array([4.0, NAN, 9.0]), np.array([5.0, 6.0, 7.0]), np.array([1.0, 3.0, 2.0])
+    scaled = stats.scaled_pinball(actual, told, 0.9, past)
+    assert scaled == pytest.approx((0.1 * 1 + 0.9 * 2) / 2 / 1.5)
+    assert stats.scaled_pinball(1000 * actual, 1000 * told, 0.9, 1000 * past) == pytest.approx(scaled)
+
+
 def test_coverage_skips_gaps() -> None:
     assert coverage(ACTUAL, np.array([10.0, 19.0, 99.0, 11.0])) == pytest.approx(2 / 3)
     assert np.isnan(coverage(np.array([NAN]), np.array([1.0])))
 
 
+def test_the_worst_window_is_found_wherever_it_is() -> None:
+    actual = np.array([0, 0, 9, 9, 0, 9, 0, 0, 0, 0], dtype=np.float64)  # 9 is above the quantile
+    upper = np.ones(10)
+    assert coverage(actual, upper) == pytest.approx(0.7)
+    assert stats.worst_window_coverage(actual, upper, window=4) == pytest.approx(1 / 4)
+    assert stats.worst_window_coverage(actual, upper, window=10) == pytest.approx(0.7)
+
+
+def test_a_window_is_made_of_known_pairs() -> None:
+    actual, upper = np.array([0.0, NAN, 9.0, 0.0, 0.0]), np.array([1.0, 1.0, 1.0, NAN, 1.0])
+    np.testing.assert_allclose(stats.rolling_coverage(actual, upper, window=2), [0.5, 0.5])
+    assert np.isnan(stats.worst_window_coverage(actual, upper, window=4))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([2.0, 0.5], 1.0), ([4.0, NAN, 1.0], 2.0), ([0.0, 3.0], 0.0), ([1.0, INF], INF), ([0.0, INF], NAN), ([NAN], NAN)],
+)
+def test_geometric_mean(values: list[float], expected: float) -> None:
+    assert stats.geometric_mean(values) == pytest.approx(expected, nan_ok=True)
+
+
+# -- origins --
+
+
+def test_origins_fill_the_newest_fifth() -> None:
+    found = origins(1000, 12)
+    assert (found[0], found[-1], len(found)) == (800, 988, 188)
+    assert (np.diff(found) > 0).all()
+
+
+def test_origins_are_thinned_evenly() -> None:
+    found = origins(50_000, 12, most=400)
+    assert (found[0], found[-1], len(found)) == (40_000, 49_988, 400)
+    assert set(np.diff(found)) <= {25, 26}
+
+
+@pytest.mark.parametrize(("length", "expected"), [(0, 0), (10, 0), (60, 0), (61, 1), (65, 1), (70, 2)])
+def test_a_short_series_has_few_origins(length: int, expected: int) -> None:
+    found = origins(length, 12)
+    assert len(found) == expected
+    assert (found + 12 <= length).all()
+
+
+def test_last_values_are_those_before_the_origin(make: Make) -> None:
+    series = make([NAN, 3.0, NAN, 5.0])
+    np.testing.assert_array_equal(last_values(series, np.arange(5)), [0.0, 0.0, 3.0, 3.0, 5.0])
+
+
+# -- backtests --
+
+
 def test_last_value_is_as_good_as_last_value(make: Make, wave: Wave) -> None:
-    result = backtest(LastValue(), [make(wave(300)), make(wave(250))], 5, cut=200, stride=7)
-    assert result.actual.shape == (14 + 7, 5) == result.values.shape[:2]
+    series = make(wave(300))
+    result = backtest(LastValue(), series, np.arange(200, 295, 7), 5)
+    assert result.actual.shape == (14, 5) == result.values.shape[:2]
+    np.testing.assert_array_equal(result.actual[1], series.values[207:212])
     assert result.relative_wape(3) == 1.0
-    assert 0.8 < result.coverage(1, 0.95) <= 1.0
+    assert 0.5 < result.coverage(1, 0.95) <= 1.0
 
 
-def test_a_backtest_of_a_silent_model_knows_nothing(make: Make, wave: Wave) -> None:
-    result = backtest(Ewma(), [make(wave(40))], 2, cut=5, stride=1)
-    assert np.isnan(result.values[:7]).all()
-    assert np.isfinite(result.values[7:]).all()
+def test_a_target_beyond_the_end_is_unknown(make: Make, wave: Wave) -> None:
+    result = backtest(LastValue(), make(wave(300)), np.array([298]), 5)
+    assert np.isfinite(result.actual[0]).tolist() == [True, True, False, False, False]
+
+
+def test_a_backtest_of_a_silent_model_knows_nothing(make: Make) -> None:
+    result = backtest(Ewma(), make([NAN] * 40), np.arange(5, 38), 2)
+    assert np.isnan(result.values).all()
+    assert np.isnan(result.relative_wape(1))
+    assert np.isnan(result.coverage(1, 0.9))
 
 
 @dataclass
+class Constant:
+    """Forecasts the level that it was fitted with."""
+
+    level: float
+    name: str = "constant"
+
+    def predict(self, batch: Batch) -> FloatArray:
+        return np.full((len(batch), batch.horizon, len(QUANTILES)), self.level)
+
+
 class Peeker:
-    """Reaches through the array that it was given for the one behind it."""
+    """Reaches through its batch for the values behind the origin."""
 
-    name: str = "peeker"
-    minimum: int = 0
+    name = "peeker"
 
-    def forecast(self, series: Sequence[Series], horizon: int) -> list[Forecast | None]:
-        return [self._one(one, horizon) for one in series]
-
-    def _one(self, one: Series, horizon: int) -> Forecast:
-        whole = one.values if one.values.base is None else one.values.base
-        ahead = whole[len(one.values) : len(one.values) + horizon]
-        told = np.resize(ahead if len(ahead) else one.values[-1:], horizon)
-        return forecast_of(one, self.name, np.repeat(told[:, None], len(QUANTILES), axis=1))
-
-
-def test_a_model_cannot_reach_behind_the_past_that_it_is_given(make: Make, wave: Wave) -> None:
-    result = backtest(Peeker(), [make(wave(300))], 5, cut=200)
-    assert result.relative_wape(5) == 1.0
-
-
-@dataclass
-class Mean:
-    """Forecasts the mean that it was fitted with."""
-
-    mean: float
-    name: str = "mean"
-    minimum: int = 0
-
-    def forecast(self, series: Sequence[Series], horizon: int) -> list[Forecast | None]:
-        return [forecast_of(one, self.name, np.full((horizon, len(QUANTILES)), self.mean)) for one in series]
+    def predict(self, batch: Batch) -> FloatArray:
+        return np.repeat(batch.actual()[:, :, None], len(QUANTILES), axis=2)
 
 
 def honest(series: Sequence[Series], cut: int) -> Forecaster:
-    return Mean(float(np.mean([one.values[:cut].mean() for one in series])))
+    return Constant(float(np.mean([one.values[:cut].mean() for one in series])))
 
 
 def leaking(series: Sequence[Series], cut: int) -> Forecaster:
-    return Mean(float(np.mean([one.values.mean() for one in series])))
+    return Constant(float(np.mean([one.values.mean() for one in series])))
 
 
-def test_a_planted_leak_in_the_fit_is_noticed(make: Make, wave: Wave) -> None:
+def peeking(series: Sequence[Series], cut: int) -> Forecaster:
+    return Peeker()
+
+
+def silent_if_it_rises(series: Sequence[Series], cut: int) -> Forecaster:
+    return Constant(NAN if series[0].values.mean() > series[0].values[:cut].mean() + 30 else 1.0)
+
+
+@pytest.mark.parametrize("fit", [leaking, peeking, silent_if_it_rises])
+def test_a_planted_leak_is_noticed(fit: Callable[[Sequence[Series], int], Forecaster], make: Make, wave: Wave) -> None:
+    series = [make(wave(300)), make(wave(300, seed=2), name="other")]
+    with pytest.raises(LeakError, match="shop: the forecast at value 200 depends on later values; fit on the past"):
+        check_causal(fit, series, 5, cut=200)
+
+
+def quick(name: str) -> Run:
+    """The contestant, trained for a moment where it is trained; skipped where the extra that it needs is missing."""
+    if name == "prophet":
+        pytest.importorskip("prophet", reason="the extra prophet is not installed")
+    return partial(run_mixture, steps=10) if name == "mixture" else CONTESTANTS[name]
+
+
+@pytest.mark.parametrize("name", CONTESTANTS)
+def test_no_contestant_sees_the_future(name: str, make: Make, wave: Wave) -> None:
+    series = make(wave(900))
+    counts = np.array([50, 300, 600])
+    told = quick(name)(series, counts, 12).values
+    again = quick(name)(disturbed(series, 600), counts, 12).values
+    np.testing.assert_array_equal(told, again)
+
+
+def test_an_honest_fit_passes(make: Make, wave: Wave) -> None:
     series = [make(wave(300))]
     check_causal(honest, series, 5, cut=200)
-    with pytest.raises(LeakError, match="shop: the forecast at value 200 depends on later values"):
-        check_causal(leaking, series, 5, cut=200)
-
-
-def test_our_own_training_does_not_leak(make: Make, wave: Wave) -> None:
-    settings = TrainSettings(steps=4, seconds=60, threads=1, batch=16, hidden=8, holdout=0.0)
-
-    def fit(series: Sequence[Series], cut: int) -> Lstm:
-        return train([one.until(cut) for one in series], settings, lambda done, total, text: None)
-
-    check_causal(fit, [make(wave(400)), make(wave(350, seed=2), name="b")], 12, cut=300)
+    check_causal(lambda *_: LastResiduals(), series, 5, cut=200)
 
 
 def test_the_disturbed_series_has_the_same_past_and_another_future(make: Make, wave: Wave) -> None:
@@ -125,3 +238,52 @@ def test_the_disturbed_series_has_the_same_past_and_another_future(make: Make, w
     other = disturbed(series, 20)
     np.testing.assert_array_equal(other.values[:20], series.values[:20])
     assert (other.values[20:] != series.values[20:]).all()
+
+
+# -- who takes part --
+
+
+def test_contestants_come_in_the_order_asked_for_and_once() -> None:
+    assert [one.name for one in contestants(["ewma", "last", "ewma"])] == ["ewma", "last"]
+    assert [one.name for one in contestants()] == list(USUAL)
+    assert {"last", "ewma", BASELINE} <= set(CONTESTANTS)
+
+
+def test_an_unknown_model_is_named_with_those_that_there_are() -> None:
+    with pytest.raises(UnknownModelError, match=r"'lstn'; choose from last, last\+residuals"):
+        contestants(["last", "lstn"])
+
+
+@pytest.mark.parametrize("name", CONTESTANTS)
+def test_every_contestant_answers_any_series(name: str, odd: Series) -> None:
+    counts = np.array([0, len(odd.values) // 2, len(odd.values)])
+    outcome = quick(name)(odd, counts, 3)
+    assert outcome.values.shape == (3, 3, len(QUANTILES))
+    assert outcome.seconds >= 0
+    known = outcome.values[np.isfinite(outcome.values).all(axis=2)]
+    assert (np.diff(known, axis=-1) >= 0).all()
+    assert not (outcome.values < 0).any()
+
+
+def test_the_baseline_is_last_value_with_quantiles_of_its_newest_residuals(make: Make) -> None:
+    values = 200 + np.random.default_rng(3).normal(0, 10, 900)
+    told = LastResiduals().predict(Batch.at(make(values), np.array([800]), 5))[0]
+    known = [values[s + 4] - values[s - 1] for s in range(800 - 5 - RESIDUALS + 1, 800 - 5 + 1)]
+    expected = values[799] + np.quantile(known, [0.05, 0.9, 0.95, 0.99], method="inverted_cdf")
+    np.testing.assert_allclose(np.delete(told[4], MEDIAN), expected)
+    assert told[4, MEDIAN] == values[799]
+
+
+def test_the_baseline_covers_what_it_promises(make: Make) -> None:
+    values = np.cumsum(np.random.default_rng(0).normal(0, 1, 4000)) + 500
+    result = backtest(LastResiduals(), make(values), np.arange(1000, 3990), 12)
+    for step in (1, 12):
+        assert result.coverage(step, 0.9) == pytest.approx(0.9, abs=0.03)
+        assert result.coverage(step, 0.99) == pytest.approx(0.99, abs=0.015)
+
+
+def test_the_baseline_has_no_spread_before_it_has_seen_enough(make: Make, wave: Wave) -> None:
+    told = LastResiduals().predict(Batch.at(make(wave(100)), np.array([LEAST_RESIDUALS, LEAST_RESIDUALS + 1]), 1))
+    assert np.isfinite(told[:, 0, MEDIAN]).all()
+    assert np.isnan(told[0, 0, -1])
+    assert np.isfinite(told[1, 0, -1])

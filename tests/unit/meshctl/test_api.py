@@ -15,6 +15,7 @@ from meshctl.errors import UsageError
 from meshctl.model import Replica
 from meshctl.server import auth
 from meshctl.server.app import ControlPlane, control_plane
+from tests.unit.meshctl.forecasting_support import bundle, damage, keep, series
 from xds.model import Address
 
 MESH = """
@@ -71,6 +72,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
         "/v1/graph",
         "/v1/proxies",
         "/v1/forecasts",
+        "/v1/models",
         "/v1/decisions",
         "/v1/events",
         "/v1/timeline",
@@ -91,8 +93,8 @@ async def test_ready_only_after_the_first_snapshot(api: Api) -> None:
     assert status == 503
     assert "[-]snapshot" in text
     api.plane.loop.published.set()
-    assert (await api.call("GET", "/readyz"))[0] == 503  # the model is still on its way
-    await api.plane.forecasts.prepare(0.0, lambda done, total, text: None)
+    assert (await api.call("GET", "/readyz"))[0] == 503  # what is stored is still on its way
+    await api.plane.retrainer.prepare(0.0)
     assert (await api.call("GET", "/readyz"))[0] == 200
     api.plane.stopping.set()
     assert (await api.call("GET", "/readyz?verbose"))[0] == 503
@@ -101,7 +103,13 @@ async def test_ready_only_after_the_first_snapshot(api: Api) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("POST", "/v1/pause"), ("POST", "/v1/faults"), ("DELETE", "/v1/faults/x"), ("POST", "/v1/experiments")],
+    [
+        ("POST", "/v1/models/undo"),
+        ("POST", "/v1/pause"),
+        ("POST", "/v1/faults"),
+        ("DELETE", "/v1/faults/x"),
+        ("POST", "/v1/experiments"),
+    ],
 )
 async def test_changes_need_the_token(api: Api, method: str, path: str) -> None:
     status, body = await api.call(method, path, {}, token=False)
@@ -122,6 +130,37 @@ async def test_pause_and_resume(api: Api) -> None:
     assert (await api.call("GET", "/v1/status"))[1]["paused"] is False
     events = (await api.call("GET", "/v1/events"))[1]["events"]
     assert [event["message"] for event in events] == ["paused: deploy", "resumed"]
+
+
+async def test_models_and_their_undo(api: Api) -> None:
+    registry, known = api.plane.retrainer.registry, series()
+    empty: dict[str, Any] = {"champion": None, "previous": None, "generations": [], "swaps": [], "training": None}
+    assert (await api.call("GET", "/v1/models"))[1] == empty
+    status, body = await api.call("POST", "/v1/models/undo", {})
+    assert (status, body["error"]["code"]) == (409, "conflict")
+    for _ in range(3):
+        keep(registry, bundle(known), reason="test")
+    registry.promote(1, "first", {}, 1.0)
+    registry.promote(2, "second", {"ratio": 0.9}, 2.0)
+    damage(registry, 3)
+    found = (await api.call("GET", "/v1/models"))[1]
+    assert (found["champion"], found["previous"]) == (2, 1)
+    assert [(one["generation"], one["state"]) for one in found["generations"]] == [
+        (3, "damaged"),
+        (2, "champion"),
+        (1, "kept"),
+    ]
+    assert "weights.safetensors" in found["generations"][0]["error"]
+    assert found["generations"][1]["series"] == ["frontend"]
+    assert [(one["before"], one["after"], one["kind"]) for one in found["swaps"]] == [
+        (1, 2, "promote"),
+        (None, 1, "promote"),
+    ]
+    status, body = await api.call("POST", "/v1/models/undo", {"reason": "worse"})
+    assert (status, body["kind"], body["before"], body["after"], body["reason"]) == (200, "undo", 2, 1, "worse")
+    assert (await api.call("GET", "/v1/models"))[1]["previous"] is None
+    events = (await api.call("GET", "/v1/events"))[1]["events"]
+    assert any("undone: generation 2 -> 1: worse" in event["message"] for event in events)
 
 
 async def test_a_fault_from_injection_to_its_end(api: Api) -> None:

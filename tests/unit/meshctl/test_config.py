@@ -139,6 +139,12 @@ def test_a_problem_names_its_line_and_field(
         ("  http: {port: 18000}\n", "controller.http.port", "18000 is taken by controller.xds"),
         ("  allow_remote: yes\n", "controller.allow_remote", "expected true or false, got 'yes'"),
         ("forecast: {day: 1s}\n", "forecast.day", "expected at least two ticks"),
+        ("forecast: {retrain: {cpu_share: 0}}\n", "forecast.retrain.cpu_share", "expected a number above 0, got 0"),
+        ("forecast: {retrain: {cpu_share: 2}}\n", "forecast.retrain.cpu_share", "a number of at most 1, got 2"),
+        ("forecast: {retrain: {minutes_per_hour: 61}}\n", "forecast.retrain.minutes_per_hour", "at most 60, got 61"),
+        ("forecast: {retrain: {every: 1m, pause: 1m}}\n", "forecast.retrain.every", "expected at least 2m, got 1m"),
+        ("forecast: {retrain: {pause: 7h}}\n", "forecast.retrain.pause", "expected at most every (6h), got 7h"),
+        ("forecast: {retrain: {keep: 1}}\n", "forecast.retrain.keep", "expected an integer of at least 2, got 1"),
         ("forecast: {history: {trace: no.csv, service: frontend}}\n", "forecast.history.trace", "no such file"),
         ("forecast: {history: {trace: no.csv, service: frontent}}\n", "forecast.history.service", "'frontend'?"),
         (

@@ -49,7 +49,7 @@ async def plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
         made.loop._platform = platform = MemoryPlatform()
         made.loop._clock = lambda: NOW
         platform.there = (ready("frontend", 1), ready("catalog", 4), ready("ingress", 7))
-        await made.forecasts.prepare(NOW, lambda done, total, text: None)
+        await made.retrainer.prepare(NOW)
         await made.loop.refresh()
         yield made
 

@@ -81,8 +81,11 @@ def world(rate: float = 60.0, frontends: int = 2, catalogs: int = 1, time: float
     )
 
 
-def forecast(name: str, upper: float, peak: float, skilled: bool = True) -> dict[str, Demand]:
-    return {name: Demand(name, "lstm", skilled, "because", upper, upper, peak)}
+def forecast(
+    name: str, upper: float, peak: float, skilled: bool = True, peak_skilled: bool | None = None
+) -> dict[str, Demand]:
+    ahead = skilled if peak_skilled is None else peak_skilled
+    return {name: Demand(name, "mixture", skilled, ahead, "because", upper, upper, peak)}
 
 
 def plan(
@@ -225,6 +228,16 @@ def test_a_limit_is_littles_law_with_head_room_divided_over_sidecars() -> None:
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 4), (0.1, 4), (1.0, 4), (4.0, 10), (100.0, 150), (36.0, 54)])
 def test_head_room_covers_bursts(share: float, expected: int) -> None:
     assert burst(share, head_room=1.5, minimum=4) == expected
+
+
+def test_limits_and_scaling_each_follow_the_gate_of_their_own_steps() -> None:
+    near = plan(world(), forecast("frontend", 180.0, 150.0, skilled=True, peak_skilled=False))
+    ahead = plan(world(), forecast("frontend", 180.0, 150.0, skilled=False, peak_skilled=True))
+    assert decision(near, "frontend").policy == "reactive"
+    assert decision(ahead, "frontend").policy == "predictive"
+    assert decision(near, "ingress>frontend").policy == "predictive"
+    assert decision(ahead, "ingress>frontend").policy == "reactive"
+    assert [decision(one, "frontend").inputs["skilled"] for one in (near, ahead)] == [False, True]
 
 
 def test_the_forecast_opens_a_limit_in_proportion() -> None:

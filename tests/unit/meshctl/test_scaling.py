@@ -12,7 +12,15 @@ from meshctl.planning.replicas import Sizing
 from meshctl.scaling import policy
 
 SERVICE = ServiceObservation("catalog", 50, 50, 0, 0, 0.1, 0.1, 0.2, 0.1, 5, 2, 2, 0.5, 1000)
-DEMAND = Demand("catalog", "lstm", skilled=True, reason="beats last value by 20 %", expected=60, upper=80, peak=120)
+DEMAND = Demand(
+    *("catalog", "mixture"),
+    skilled=False,
+    peak_skilled=True,
+    reason="beats last value",
+    expected=60,
+    upper=80,
+    peak=120,
+)
 SIZING = Sizing(current=2, ready=2, minimum=1, maximum=8, utilization=0.8, time=0.1, hpa=3, reactive=3, floor=5)
 
 
@@ -46,7 +54,7 @@ def test_predictive_never_goes_below_the_reactive_count() -> None:
 
 
 def test_a_forecast_without_skill_does_not_act_and_says_why() -> None:
-    unskilled = replace(DEMAND, skilled=False, reason="12 steps of 48 needed")
+    unskilled = replace(DEMAND, skilled=True, peak_skilled=False, reason="12 steps of 48 needed")
     proposal = policy.get("predictive")(SERVICE, unskilled, SIZING)
     assert (proposal.replicas, proposal.policy) == (3, "reactive")
     assert "12 steps of 48 needed" in proposal.reason
