@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+# Tests run side by side already: numeric libraries with a thread per core in each of them only wait for each other.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 # No test is timed: a busy machine must not turn a slow example into a failure.
 _settings = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 #: The same examples in every run of the same code: a failure belongs to the change that it came with.
