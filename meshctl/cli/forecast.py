@@ -24,20 +24,38 @@ forecast.add_command(backtest)
 
 @forecast.command()
 @click.argument("service", required=False)
+@click.option(
+    "--span",
+    type=click.Choice(("ticks", "1h", "1d")),
+    default="ticks",
+    show_default=True,
+    help="How far ahead: the next ticks, an hour, or a day in coarser steps.",
+)
 @output_option()
 @connection_options()
-def show(service: str | None, output: str) -> None:
+def show(service: str | None, span: str, output: str) -> None:
     """Show the newest forecast of SERVICE, or of every service. Rates are requests per second.
 
     NEXT is the median and UPPER the 95 % quantile of the next step, PEAK the largest upper value over the horizon.
     SKILLED says whether the mixture of models may act on any step; elsewhere it is last value. -o wide adds the models'
-    weights, each gate (steps, open or closed, skill against last value, and for how long it has stood so), the share of
-    values at or below the 0.95 quantile, and the last drift of demand since the models were trained.
+    weights, the calls that a request of each caller causes (with their standard error), each gate (steps, open or
+    closed, skill against last value, and for how long it has stood so), the share of values at or below the 0.95
+    quantile, and the last drift of demand since the models were trained.
+
+    With --span, NEXT is the next step of that span (of length STEP). Medians agree: a minute's is the mean of its
+    ticks', a quarter of an hour's that of its minutes'. A span for which a replay's days are too short is refused.
     """
     document = client.get("/v1/forecasts", service=service)
     if service and not document["forecasts"]:
         raise UsageError(f"no forecast of service {service!r}; `meshctl service list` shows the names")
-    out.show(document, document["forecasts"], FORECAST_COLUMNS, output)
+    if span == "ticks":
+        out.show(document, document["forecasts"], FORECAST_COLUMNS, output)
+        return
+    if span in document["skipped"]:
+        raise UsageError(f"no forecasts of {span}: {document['skipped'][span]}")
+    rows = [{"service": row["service"], **one} for row in document["forecasts"] for one in row["outlook"]]
+    rows = [row for row in rows if row["span"] == span]
+    out.show({"span": span, "forecasts": rows}, rows, OUTLOOK_COLUMNS, output)
 
 
 @forecast.command()
@@ -133,6 +151,12 @@ def _weights(row: Row) -> str:
     return ",".join(f"{name}={share:.2f}" for name, share in shares)
 
 
+def _callers(row: Row) -> str | None:
+    """``frontend=1.20(0.01)``: calls per request of the caller and their standard error, the most first."""
+    measured = sorted(row["callers"].items(), key=lambda item: (-item[1]["ratio"], item[0]))
+    return ",".join(f"{name}={one['ratio']:.2f}({one['error']:.2f})" for name, one in measured) or None
+
+
 def _gates(row: Row) -> str:
     return ",".join(_gate(gate) for gate in row["gates"])
 
@@ -171,9 +195,26 @@ FORECAST_COLUMNS = (
     Column("PEAK", _peak),
     Column("HORIZON", _horizon),
     Column("WEIGHTS", _weights, wide=True),
+    Column("CALLERS", _callers, wide=True),
     Column("GATES", _gates, wide=True),
     Column("COVERAGE", lambda row: out.percent(row["coverage"]), wide=True),
     Column("DRIFT", _drift, wide=True),
+    Column("AGE", lambda row: out.age(row["age"])),
+    Column("REASON", lambda row: row["reason"], wide=True),
+)
+
+OUTLOOK_COLUMNS = (
+    Column("NAME", lambda row: row["service"]),
+    Column("MODEL", lambda row: row["model"]),
+    Column("SKILLED", lambda row: row["skilled"]),
+    Column("NEXT", lambda row: at(row, 0, 0.5)),
+    Column("UPPER", lambda row: at(row, 0, 0.95)),
+    Column("PEAK", _peak),
+    Column("STEP", lambda row: out.age(row["step"])),
+    Column("HORIZON", _horizon),
+    Column("WEIGHTS", _weights, wide=True),
+    Column("GATES", _gates, wide=True),
+    Column("COVERAGE", lambda row: out.percent(row["coverage"]), wide=True),
     Column("AGE", lambda row: out.age(row["age"])),
     Column("REASON", lambda row: row["reason"], wide=True),
 )

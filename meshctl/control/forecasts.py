@@ -18,8 +18,10 @@ from forecasting.drift import Drift, Reference
 from forecasting.ensemble import Gate, Selected, Selector
 from forecasting.errors import ArtifactError
 from forecasting.models import MODELS
+from forecasting.outlook import Ahead, Outlook
 from forecasting.series import FloatArray, Series
 from meshctl.config import MeshConfig
+from meshctl.control.call_graph import CallGraph
 from meshctl.control.journal import Journal
 from meshctl.control.past import Past
 from meshctl.control.watch import DriftWatch, references
@@ -53,6 +55,8 @@ class Forecasts:
         self.demand: dict[str, Demand] = {}
         self.made = 0
         self.watch = DriftWatch()
+        self.graph = CallGraph(past.step)
+        self.outlook = Outlook(past.step, config.forecast.day, len(config.services))
         self._config = config
         self._journal = journal
         self._slots: dict[str, Slot] = {}
@@ -86,7 +90,7 @@ class Forecasts:
 
     def _select(self, learned: Sequence[Forecaster]) -> Selector:
         simple = [MODELS[name]() for name in SIMPLE]
-        return Selector([*simple, *learned], horizon=self._config.forecast.horizon)
+        return Selector([*simple, *learned, self.graph.model], horizon=self._config.forecast.horizon)
 
     def take_drifts(self) -> list[Drift]:
         """What has drifted since the last call."""
@@ -99,6 +103,7 @@ class Forecasts:
         """Add the tick's demand (services in ``masked`` get a gap) and forecast every service."""
         planted = self.past.plant(observation)
         self.past.record(observation, masked)
+        await asyncio.to_thread(self.graph.tick, observation, masked, self.selected)
         series = [one for one in self.past.series() if one.name in observation.services]
         chosen, drifts = await asyncio.to_thread(self._forecast, series, planted)
         self.selected = {one.name: selected for one, selected in zip(series, chosen, strict=True)}
@@ -117,7 +122,13 @@ class Forecasts:
         for one in references([one for one in series if one.name == planted]).values():
             self.watch.add(one)
         chosen = self._selector.update(series)
+        self.outlook.update(series)
         return chosen, self.watch.observe(series, chosen)
+
+    def ahead(self, services: Sequence[str]) -> dict[str, dict[str, Ahead]]:
+        """Per service the forecasts of the next hour and day, in agreement with that of the next ticks."""
+        known = {name: self.selected.get(name) for name in services}
+        return {name: self.outlook.ahead(name, one.forecast if one else None) for name, one in known.items()}
 
     def _tell(self, drifts: Sequence[Drift]) -> None:
         """Journal what drifted and which gates moved."""

@@ -197,8 +197,16 @@ class Handlers:
         now, wanted = self._context.clock(), request.query.get("service")
         self._known_service(wanted)
         chosen, drift = self._loop.forecasts.selected, self._loop.forecasts.watch.found
-        rows = [views.forecast(one, drift.get(name), now) for name, one in chosen.items() if wanted in (None, name)]
-        return web.json_response({"forecasts": rows})
+        graph = self._loop.forecasts.graph.callers()
+        names = [name for name in chosen if wanted in (None, name)]
+        outlook = await asyncio.to_thread(self._loop.forecasts.ahead, names)
+        rows = [
+            views.forecast(chosen[name], drift.get(name), now)
+            | {"callers": views.callers(graph.get(name, {}))}
+            | {"outlook": [views.ahead(one, now) for one in outlook[name].values()]}
+            for name in names
+        ]
+        return web.json_response({"forecasts": rows, "skipped": self._loop.forecasts.outlook.skipped})
 
     async def models(self, _request: web.Request) -> web.Response:
         retrainer = self._context.retrainer

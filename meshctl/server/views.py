@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from forecasting.drift import Drift
 from forecasting.ensemble import Gate, Selected
 from forecasting.errors import ArtifactError
+from forecasting.graph import Ratio
+from forecasting.outlook import Ahead
 from forecasting.registry import Generation, Registry, Swap
 from meshctl.config import MeshConfig
 from meshctl.control.faults import FaultRecord
@@ -82,6 +84,32 @@ def forecast(selected: Selected, drift: Drift | None, now: float) -> dict[str, A
         "drift": drift and asdict(drift),
         "age": now - made.origin,
     }
+
+
+def ahead(one: Ahead, now: float) -> dict[str, Any]:
+    """One of ``outlook`` of a row of ``/v1/forecasts``: an hour or a day in coarser steps that agree with the row."""
+    chosen, made = one.selected, one.forecast
+    return {
+        "span": one.span,
+        "model": chosen.model,
+        "skilled": chosen.skilled,
+        "reason": chosen.reason,
+        "origin": made.origin,
+        "step": made.step,
+        "quantiles": list(made.quantiles),
+        "values": made.values.round(4).tolist(),
+        "weights": dict(chosen.weights),
+        "gates": [gate(one, made.step) for one in chosen.gates],
+        "coverage": chosen.coverage,
+        "age": now - made.origin,
+    }
+
+
+def callers(measured: Mapping[str, Ratio]) -> dict[str, Any]:
+    """``callers`` of a row of ``/v1/forecasts``: by caller, the calls that one of its requests causes, and the standard
+    error of that.
+    """
+    return {name: {"ratio": round(one.value, 6), "error": round(one.error, 6)} for name, one in measured.items()}
 
 
 def gate(one: Gate, step: float) -> dict[str, Any]:

@@ -223,6 +223,8 @@ def _fault(field_name: str) -> Callable[[NodeWindow, Point], None]:
 
 _READERS: Mapping[str, Callable[[NodeWindow, Point], None]] = {
     "cluster.upstream_rq_total": _count("requests"),
+    # Attempts that found no connection: not in the total, though their retries are in upstream_rq_retry.
+    "cluster.upstream_rq_pending_failure_eject": _count("requests"),
     "cluster.upstream_rq_retry": _count("retries"),
     # Envoy 1.40 counts what max_requests sheds as active overflow; older ones count all of it as pending overflow.
     "cluster.upstream_rq_pending_overflow": _count("overflow"),

@@ -13,9 +13,9 @@ from xds.translate.clusters import INBOUND_APP
 class Totals:
     """Requests of one sidecar towards one cluster (or of one route) within a window: counts, not rates.
 
-    ``requests`` were sent, retries included; ``errors`` are 5xx answers, overflowed requests included;
-    ``overflow`` were refused by a circuit breaker and never sent. ``time_sum`` (seconds) and ``counts``
-    (per bucket of ``bounds``, seconds, last one open) describe latency.
+    ``requests`` are attempts, retries and those that found no connection included; ``errors`` are 5xx answers,
+    overflowed requests included; ``overflow`` were refused by a circuit breaker and never sent. ``time_sum`` (seconds)
+    and ``counts`` (per bucket of ``bounds``, seconds, last one open) describe latency.
     """
 
     requests: float = 0.0

@@ -23,6 +23,9 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as otlp
 
 from meshctl.bootstrap import HostPort, Node, Role, render
+from meshctl.sources.otlp import decode
+from meshctl.sources.traffic import Traffic
+from meshctl.sources.windows import Totals
 from xds.model import (
     Address,
     Call,
@@ -473,6 +476,38 @@ def test_statistics_arrive_under_the_names_that_the_control_plane_reads(mesh: Ru
         get(mesh.ingress)
         mesh.call("catalog")
     wait_for(lambda: expected <= set(series(mesh.control.exports)), "statistics of every kind")
+
+
+@pytest.mark.parametrize(("callee", "retries"), [("catalog", 0), ("cart", 2)])
+def test_first_attempts_of_an_edge_are_told_apart_from_retries(mesh: RunningMesh, callee: str, retries: int) -> None:
+    """Each request is one first attempt, whether it reaches somebody (catalog) or is retried in vain (cart).
+
+    An attempt that finds no connection is in ``upstream_rq_pending_failure_eject``, not in ``upstream_rq_total``.
+    """
+    before = reported(mesh, callee)
+    assert {mesh.call(callee).status for _ in range(10)} == {503 if retries else 200}
+    after = reported(mesh, callee)
+    assert after.retries - before.retries == 10 * retries
+    assert (after.requests - after.retries) - (before.requests - before.retries) == 10
+
+
+def reported(mesh: RunningMesh, callee: str) -> Totals:
+    """What frontend-0 has reported of ``callee`` so far, once that is all that its own counters say."""
+    attempts = f"cluster.{callee}.upstream_rq_(total|pending_failure_eject)"
+    found = Totals()
+
+    def complete() -> bool:
+        nonlocal found
+        traffic = Traffic()
+        traffic.know({"frontend-0": "frontend"}, frozenset())
+        for export in (one for request in list(mesh.control.exports) for one in decode(request)):
+            traffic.accept(export)
+        node = traffic.take().nodes.get("frontend-0")
+        found = node.clusters[callee] if node is not None else Totals()
+        return found.requests == mesh.stat("frontend-0", attempts)
+
+    wait_for(complete, f"all attempts of frontend-0 towards {callee}")
+    return found
 
 
 def test_an_slo_is_a_bound_of_the_histograms(mesh: RunningMesh) -> None:

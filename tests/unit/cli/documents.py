@@ -72,6 +72,25 @@ SERVICES = [
     _service("catalog", 1234.5, None, None),
 ]
 
+
+def _ahead(span: str, step: float, steps: int) -> Json:
+    """One span of a forecast: medians that rise by 1 per step."""
+    return {
+        "span": span,
+        "model": "mixture",
+        "skilled": True,
+        "reason": "steps 1: beats last value (skill +0.31 over 60 scored ticks)",
+        "origin": NOW - 45,
+        "step": step,
+        "quantiles": [0.05, 0.5, 0.95],
+        "values": [[20.0 + n, 33.0 + n, 41.5 + n] for n in range(steps)],
+        "weights": {"profile3": 0.7, "ewma": 0.3},
+        "gates": [{"steps": "1", "open": True, "skill": 0.31, "scored": 60, "since": NOW - 900}],
+        "coverage": 0.938,
+        "age": 45.0,
+    }
+
+
 FORECASTS: list[Json] = [
     {
         "service": "frontend",
@@ -84,6 +103,7 @@ FORECASTS: list[Json] = [
         "values": [[20.0, 33.0, 41.2], [21.0, 35.0, 55.5]],
         "peaks": [[20.0, 33.0, 41.2], [22.0, 36.0, 56.0]],
         "weights": {"lstm": 0.61, "linear": 0.3, "ewma": 0.09},
+        "callers": {},
         "gates": [
             {"steps": "1", "open": True, "skill": 0.12, "scored": 60, "since": NOW - 200},
             {"steps": "2-5", "open": False, "skill": -0.031, "scored": 60, "since": None},
@@ -99,6 +119,7 @@ FORECASTS: list[Json] = [
             "since": NOW - 7300,
             "evidence": "61% of the values of the last 6 h are missing or 0; usually it is 0%",
         },
+        "outlook": [_ahead("1h", 60.0, 60), _ahead("1d", 900.0, 96)],
         "age": 3.1,
     },
     {
@@ -112,12 +133,14 @@ FORECASTS: list[Json] = [
         "values": [],
         "peaks": [],
         "weights": {},
+        "callers": {"checkout": {"ratio": 0.1042, "error": 0.0021}, "frontend": {"ratio": 1.8, "error": 0.013}},
         "gates": [{"steps": "1", "open": False, "skill": None, "scored": 12, "since": None}],
         "skill": {"lstm": None},
         "losses": {},
         "scored": 12,
         "coverage": None,
         "drift": None,
+        "outlook": [],
         "age": 3.1,
     },
 ]
@@ -319,7 +342,7 @@ DOCUMENTS: dict[str, Json] = {
     "/v1/proxies/catalog-1/config/runtime": RUNTIME,
     "/v1/proxies/catalog-1/config/cluster": CLUSTERS,
     "/v1/services": {"services": SERVICES, "time": NOW},
-    "/v1/forecasts": {"forecasts": FORECASTS},
+    "/v1/forecasts": {"forecasts": FORECASTS, "skipped": {}},
     "/v1/models": MODELS,
     "/v1/decisions": {"decisions": [_REPLICAS, _LIMIT]},
     "/v1/decisions/301": DECISION,

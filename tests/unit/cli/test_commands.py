@@ -28,6 +28,8 @@ TABLES = {
     "forecast-models-wide": "forecast models -o wide",
     "forecast-show": "forecast show",
     "forecast-show-wide": "forecast show -o wide",
+    "forecast-show-1d": "forecast show --span 1d",
+    "forecast-show-1h-wide": "forecast show --span 1h -o wide",
     "proxy-config-cluster": "proxy config cluster catalog-1",
     "proxy-describe": "proxy describe catalog-2",
     "proxy-describe-wide": "proxy describe recommendation-1 -o wide",
@@ -160,6 +162,29 @@ def test_a_service_without_a_forecast_is_named(plane: ControlPlane, invoke: Invo
     assert result.exit_code == 2
     assert "'ghost'" in result.stderr
     assert "meshctl service list" in result.stderr
+
+
+def test_a_span_is_a_document_of_its_own(invoke: Invoke) -> None:
+    found = json.loads(invoke("forecast", "show", "--span", "1d", "-o", "json").stdout)
+    assert found["span"] == "1d"
+    assert [(row["service"], row["step"], len(row["values"])) for row in found["forecasts"]] == [("frontend", 900, 96)]
+
+
+def test_a_span_that_is_not_forecast_is_refused_with_the_reason(plane: ControlPlane, invoke: Invoke) -> None:
+    skipped = {"1d": "days of 1440 s are shorter than 1d: no earlier day tells about it"}
+    plane.documents["/v1/forecasts"] = DOCUMENTS["/v1/forecasts"] | {"skipped": skipped}
+    result = invoke("forecast", "show", "--span", "1d")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert skipped["1d"] in result.stderr
+    assert invoke("forecast", "show", "--span", "1h").exit_code == 0
+
+
+def test_a_span_that_nobody_has_yet_is_an_empty_list(plane: ControlPlane, invoke: Invoke) -> None:
+    young = [row | {"outlook": []} for row in DOCUMENTS["/v1/forecasts"]["forecasts"]]
+    plane.documents["/v1/forecasts"] = {"forecasts": young, "skipped": {}}
+    result = invoke("forecast", "show", "--span", "1h")
+    assert (result.exit_code, result.stdout.split()[:2]) == (0, ["NAME", "MODEL"])
+    assert len(result.stdout.splitlines()) == 1
 
 
 def test_undo_goes_back_through_the_server(plane: ControlPlane, invoke: Invoke) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from aiohttp import ClientSession
 
 from forecasting.base import QUANTILES
 from forecasting.drift import Drift
@@ -90,6 +91,40 @@ def test_the_api_says_all_of_it() -> None:
     found = views.forecast(young, None, 1003.0)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert (found["drift"], found["coverage"], found["gates"][0]["since"]) == (None, None, None)
+
+
+async def test_an_hour_and_a_day_agree_with_the_ticks(tmp_path: Path) -> None:
+    file = tmp_path / "mesh.yaml"
+    file.write_text(MESH.replace("tick: 1s", "tick: 20s\n  leases: {limits: 60s}").replace("day: 48s, ", ""))
+    async with control_plane(file, config_module.load(file)) as plane:
+        for number in range(1, 3 * 31):
+            demand = {"frontend": 50.0 + number % 7, "catalog": 0.0}
+            await plane.forecasts.update(observation(20.0 * number, demand, number), masked=frozenset())
+        async with ClientSession(f"http://127.0.0.1:{plane.http_port}") as session:
+            document = await (await session.get("/v1/forecasts?service=frontend")).json()
+    (row,), skipped = document["forecasts"], document["skipped"]
+    hour, day = row["outlook"]
+    assert skipped == {}
+    assert [(one["span"], one["step"], len(one["values"])) for one in (hour, day)] == [("1h", 60, 60), ("1d", 900, 96)]
+    assert (row["origin"], hour["origin"], day["origin"]) == (1840.0, 1800.0, 1800.0)
+    column = QUANTILES.index(0.5)
+    ticks, minutes, quarters = (np.array(one["values"])[:, column] for one in (row, hour, day))
+    np.testing.assert_allclose(minutes[1:4], ticks[1:10].reshape(3, 3).mean(axis=1), atol=1e-3)
+    np.testing.assert_allclose(quarters[:4], minutes.reshape(4, 15).mean(axis=1), atol=1e-3)
+    assert not day["skilled"]
+    assert "too little history" in day["reason"]
+
+
+async def test_a_replay_says_what_its_days_are_too_short_for(tmp_path: Path) -> None:
+    file = tmp_path / "mesh.yaml"
+    file.write_text(MESH)
+    async with control_plane(file, config_module.load(file)) as plane:
+        await plane.forecasts.update(observation(1.0, {"frontend": 50.0, "catalog": 0.0}), masked=frozenset())
+        async with ClientSession(f"http://127.0.0.1:{plane.http_port}") as session:
+            document = await (await session.get("/v1/forecasts")).json()
+    assert [row["outlook"] for row in document["forecasts"]] == [[]]
+    assert document["skipped"]["1h"].startswith("days of 48 s are shorter than 1h")
+    assert list(document["skipped"]) == ["1h", "1d"]
 
 
 def test_the_skill_for_drift_is_that_of_the_mixture() -> None:

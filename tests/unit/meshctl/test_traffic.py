@@ -46,6 +46,17 @@ def test_requests_retries_and_what_was_shed_are_told_apart(traffic: Traffic) -> 
     assert totals.bounds == (0.1, 0.5)
 
 
+def test_attempts_that_found_no_connection_were_made_all_the_same(traffic: Traffic) -> None:
+    """As Envoy counts three requests to a dead replica, each retried twice: none is in the total."""
+    points = [
+        point("cluster.upstream_rq_pending_failure_eject", 9, cluster_name="catalog"),
+        point("cluster.upstream_rq_retry", 6, cluster_name="catalog"),
+    ]
+    assert traffic.accept(Export("frontend", "frontend-0", points))
+    totals = traffic.take().nodes["frontend-0"].clusters["catalog"]
+    assert (totals.requests, totals.retries) == (9, 6)
+
+
 def test_a_window_covers_what_its_flushes_cover(traffic: Traffic) -> None:
     for start, end in ((10.0, 11.0), (11.0, 12.0), (13.0, 14.5)):  # the flush from 12 to 13 was lost
         flush = [point("cluster.upstream_rq_total", 5, start, end, cluster_name="catalog")]
