@@ -9,7 +9,7 @@ import click
 from meshctl.cli import client
 from meshctl.cli import output as out
 from meshctl.cli.backtest import backtest
-from meshctl.cli.options import connection_options, dry_run_option, output_option
+from meshctl.cli.options import connection_options, dry_run_option, mesh_file_option, output_option
 from meshctl.cli.output import Column, Row
 from meshctl.errors import UsageError
 
@@ -98,17 +98,7 @@ def undo(reason: str, dry_run: bool) -> None:
 
 
 @forecast.command()
-@click.option(
-    "-f",
-    "--file",
-    "config_path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("mesh.yaml"),
-    show_default=True,
-    envvar="MESHCTL_FILE",
-    show_envvar=True,
-    help="The mesh file.",
-)
+@mesh_file_option
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="CPU time [default: train_seconds].")
 @dry_run_option
 def train(config_path: Path, seconds: float | None, dry_run: bool) -> None:
@@ -186,13 +176,18 @@ def _against(row: Row) -> str | None:
     return contest and f"gen-{contest['champion']}"
 
 
-FORECAST_COLUMNS = (
+_EXPECTED = (
     Column("NAME", lambda row: row["service"]),
     Column("MODEL", lambda row: row["model"]),
     Column("SKILLED", lambda row: row["skilled"]),
     Column("NEXT", lambda row: at(row, 0, 0.5)),
     Column("UPPER", lambda row: at(row, 0, 0.95)),
     Column("PEAK", _peak),
+)
+"""What is expected, at any span."""
+
+FORECAST_COLUMNS = (
+    *_EXPECTED,
     Column("HORIZON", _horizon),
     Column("WEIGHTS", _weights, wide=True),
     Column("CALLERS", _callers, wide=True),
@@ -204,12 +199,7 @@ FORECAST_COLUMNS = (
 )
 
 OUTLOOK_COLUMNS = (
-    Column("NAME", lambda row: row["service"]),
-    Column("MODEL", lambda row: row["model"]),
-    Column("SKILLED", lambda row: row["skilled"]),
-    Column("NEXT", lambda row: at(row, 0, 0.5)),
-    Column("UPPER", lambda row: at(row, 0, 0.95)),
-    Column("PEAK", _peak),
+    *_EXPECTED,
     Column("STEP", lambda row: out.age(row["step"])),
     Column("HORIZON", _horizon),
     Column("WEIGHTS", _weights, wide=True),

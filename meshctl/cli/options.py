@@ -6,6 +6,7 @@ Values travel in ``Context.meta``, which click shares between a group's context 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import click
@@ -54,6 +55,21 @@ def output_option(*formats: str) -> Callable[[F], F]:
 
 def dry_run_option(function: F) -> F:
     return click.option("--dry-run", is_flag=True, help="Say what would happen; change nothing.")(function)
+
+
+def mesh_file_option(function: F) -> F:
+    """``-f`` of commands that work on a mesh file; they are given it as ``config_path``."""
+    return click.option(
+        "-f",
+        "--file",
+        "config_path",
+        type=click.Path(dir_okay=False, path_type=Path),
+        default=Path("mesh.yaml"),
+        show_default=True,
+        envvar="MESHCTL_FILE",
+        show_envvar=True,
+        help="The mesh file.",
+    )(function)
 
 
 def _option(name: str, top: bool) -> Callable[[F], F]:

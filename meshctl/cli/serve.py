@@ -7,23 +7,13 @@ from pathlib import Path
 
 import click
 
-from meshctl.cli.options import dry_run_option
+from meshctl.cli.options import dry_run_option, mesh_file_option
 
 LEVELS = ("debug", "info", "warning", "error")
 
 
 @click.command()
-@click.option(
-    "-f",
-    "--file",
-    "config_path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("mesh.yaml"),
-    show_default=True,
-    envvar="MESHCTL_FILE",
-    show_envvar=True,
-    help="The mesh file.",
-)
+@mesh_file_option
 @click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="Least level to log.")
 @dry_run_option
 def serve(config_path: Path, log_level: str, dry_run: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import astuple
 from pathlib import Path
@@ -15,6 +14,8 @@ from hypothesis import strategies as st
 from forecasting.base import MEDIAN, QUANTILES
 from forecasting.graph import Edge, GraphError, Ratio, Sums, expert, ordered, propagated, ratios, sums
 from forecasting.series import FloatArray
+from tests.support.boutique import only_parents
+from tests.support.boutique import read as read_boutique
 
 NAN = float("nan")
 AB: Edge = ("a", "b")
@@ -233,16 +234,7 @@ def test_the_answer_of_an_expert() -> None:
 @pytest.fixture(scope="module")
 def boutique(shared_data: Path) -> tuple[dict[str, FloatArray], list[Edge]]:
     """Requests per minute of every service that was measured, and who calls whom."""
-    rates, edges = (shared_data / "multi" / f"online_boutique_{name}.csv" for name in ("rpm_1min_wide", "edges"))
-    if not (rates.exists() and edges.exists()):
-        pytest.skip(f"no traces of a whole mesh in {rates.parent}")
-    with rates.open() as file:
-        rows = list(csv.DictReader(file))
-    columns = {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0] if name != "timestamp"}
-    known = {name: values for name, values in columns.items() if np.isfinite(values).any()}
-    with edges.open() as file:
-        pairs = [(row["Source"], row["Target"]) for row in csv.DictReader(file)]
-    return known, [edge for edge in pairs if edge[0] in known and edge[1] in known]
+    return read_boutique(shared_data)
 
 
 def test_a_real_mesh_children_follow_their_parents(boutique: tuple[dict[str, FloatArray], list[Edge]]) -> None:
@@ -251,10 +243,7 @@ def test_a_real_mesh_children_follow_their_parents(boutique: tuple[dict[str, Flo
     The trace holds totals of services, not of edges: only of a child with one parent are these the calls of its edge.
     """
     rates, edges = boutique
-    parents: dict[str, list[str]] = {}
-    for parent, child in edges:
-        parents.setdefault(child, []).append(parent)
-    single = {(each[0], child): rates[child] for child, each in parents.items() if len(each) == 1}
+    single = {(parent, child): rates[child] for child, parent in only_parents(edges).items()}
     assert len(single) >= 4
     begin, horizon = 200, 5
     state = sums(*_between(single, rates, 0, begin))

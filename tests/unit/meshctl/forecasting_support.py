@@ -19,7 +19,7 @@ HORIZON = 12
 DAY = 48
 SETTINGS = BundleSettings(seconds=1.0, horizon=HORIZON)
 
-MESH = """
+BARE_MESH = """
 name: shop
 services:
   frontend: {replicas: {min: 1, max: 3}, calls: [catalog]}
@@ -30,9 +30,10 @@ controller:
   state_dir: state
   xds: {port: 0}
   http: {port: 0}
-forecast: {train_seconds: 1, day: 48s, retrain: {cpu_share: 1, keep: 2}}
 platform: {kind: dns}
 """
+
+MESH = BARE_MESH + "forecast: {train_seconds: 1, day: 48s, retrain: {cpu_share: 1, keep: 2}}\n"
 
 
 def rates(count: int, level: float = 60.0, seed: int = 0) -> FloatArray:

@@ -15,23 +15,10 @@ from meshctl.errors import UsageError
 from meshctl.model import Replica
 from meshctl.server import auth
 from meshctl.server.app import ControlPlane, control_plane
-from tests.unit.meshctl.forecasting_support import bundle, damage, keep, series
+from tests.unit.meshctl.forecasting_support import BARE_MESH, bundle, damage, keep, series
 from xds.model import Address
 
-MESH = """
-name: shop
-services:
-  frontend: {replicas: {min: 1, max: 3}, calls: [catalog]}
-  catalog: {calls: []}
-ingress: {routes: [{prefix: /, service: frontend, rate_limit: {base: 100}}]}
-controller:
-  tick: 1s
-  state_dir: state
-  xds: {port: 0}
-  http: {port: 0}
-forecast: {train_seconds: 0}
-platform: {kind: dns}
-"""
+MESH = BARE_MESH + "forecast: {train_seconds: 0}\n"
 
 
 class Api:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,8 @@ from meshctl.control.past import Past
 from meshctl.history.database import Database
 from meshctl.model import EdgeObservation, Observation
 from meshctl.server import views
+from tests.support.boutique import only_parents
+from tests.support.boutique import read as read_boutique
 from tests.unit.meshctl import forecasting_support as support
 
 NOW = 1_000_000.0
@@ -263,19 +264,8 @@ async def test_the_control_plane_asks_it_like_any_other_model(tmp_path: Path) ->
 @pytest.fixture(scope="module")
 def boutique(shared_data: Path) -> tuple[dict[str, FloatArray], dict[str, str]]:
     """Requests per minute by service, and the parent of each child that has one only: its total is its edge's calls."""
-    rates, edges = (shared_data / "multi" / f"online_boutique_{name}.csv" for name in ("rpm_1min_wide", "edges"))
-    if not (rates.exists() and edges.exists()):
-        pytest.skip(f"no traces of a whole mesh in {rates.parent}")
-    with rates.open() as file:
-        rows = list(csv.DictReader(file))
-    table = {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0] if name != "timestamp"}
-    known = {name: values for name, values in table.items() if np.isfinite(values).any()}
-    parents: dict[str, list[str]] = {}
-    with edges.open() as file:
-        for row in csv.DictReader(file):
-            if row["Source"] in known and row["Target"] in known:
-                parents.setdefault(row["Target"], []).append(row["Source"])
-    single = {child: each[0] for child, each in parents.items() if len(each) == 1}
+    known, edges = read_boutique(shared_data)
+    single = only_parents(edges)
     names = sorted(single.keys() | set(single.values()))
     return {name: known[name] for name in names}, single
 
