@@ -149,7 +149,8 @@ def made(workers: int, watch: XdsWatch) -> XdsServer | ShardedServer:
 
 
 def stat(server: XdsServer | ShardedServer) -> str:
-    processes = [psutil.Process(), *psutil.Process().children()]
+    own = psutil.Process()
+    processes = [own, *(own.children() if isinstance(server, ShardedServer) else ())]  # looks at all there are: dear
     used = [process.cpu_times() for process in processes]
     figures = {
         "cpu_s": sum(times.user + times.system for times in used),

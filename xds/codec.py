@@ -17,7 +17,7 @@ from envoy_data_plane.message_pool import default_message_pool
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as WireMessage
 
-from xds import _references
+from xds import _references, _repeated_names
 from xds import _wire_pb2 as wire
 from xds._encoder import encode, varint
 from xds._json import to_json
@@ -71,15 +71,15 @@ def type_url(message: Message) -> str:
 
 def decode_sotw_request(data: bytes) -> SotwRequest:
     """A DiscoveryRequest from its bytes; CodecError if they are none."""
-    message = _parse(wire.DiscoveryRequest, data)
-    return SotwRequest(
-        type_url=message.type_url,
-        names=tuple(message.resource_names),
-        version=message.version_info,
-        nonce=message.response_nonce,
-        error=_error(message),
-        node=_node(message),
-    )
+    names, rest = _repeated_names.split(data)
+    try:
+        message = wire.DiscoveryRequest.FromString(rest)
+    except DecodeError as error:
+        raise _undecodable("DiscoveryRequest", data, error) from error
+    if more := message.resource_names:
+        names += tuple(more)
+    nonce, words, node = message.response_nonce, _error(message), _node(message)
+    return SotwRequest(message.type_url, names, message.version_info, nonce, words, node)
 
 
 def decode_delta_request(data: bytes) -> DeltaRequest:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from xds.snapshot import Snapshot
+
 
 class Follower(Protocol):
     """What is needed of a stream."""
@@ -48,6 +50,16 @@ class Change:
 
     started: float
     waves: dict[str, Wave] = field(default_factory=dict)
+    _differing: dict[tuple[int, int], tuple[object, object, tuple[str, ...]]] = field(default_factory=dict)
+
+    def differing(self, before: Snapshot, after: Snapshot) -> tuple[str, ...]:
+        """The types of which ``after`` has another set; found once for all streams that go from one to the other."""
+        key = (id(before), id(after))
+        known = self._differing.get(key)  # holds on to both, so that no other snapshot gets their ids
+        if known is None:
+            urls = (url for url in {**before.sets, **after.sets} if before.get(url) != after.get(url))
+            known = self._differing[key] = (before, after, tuple(urls))
+        return known[2]
 
 
 @dataclass(slots=True)
@@ -99,8 +111,9 @@ class Convergence:
         if debts is None:
             return
         now = self._clock()
-        for type_url in [url for url in debts if stream.in_sync(url, now)]:
-            self._leave(debts.pop(type_url).wave)
+        for type_url in tuple(debts):
+            if stream.in_sync(type_url, now):
+                self._leave(debts.pop(type_url).wave)
         if not debts:
             del self._debts[stream]
 

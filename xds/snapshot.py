@@ -91,11 +91,37 @@ class Discovery:
     without_default: str = ""
 
 
+class Selection(list[Resource]):
+    """Resources of one set, by name, that many streams are due together: what follows from them is worked out once.
+
+    Shared: do not change it.
+    """
+
+    @cached_property
+    def versions(self) -> Mapping[str, str]:
+        """Versions by name."""
+        return {one.name: one.version for one in self}
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """All names."""
+        return tuple(self.versions)
+
+    @cached_property
+    def beside(self) -> dict[object, Any]:
+        """What others keep for as long as this lives, as :attr:`ResourceSet.beside`."""
+        return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Of a set to an earlier one: names that are new or have another version, and names that it has no longer."""
+    """Of a set to an earlier one: what is new or has another version (``resources``, and their names, ``changed``),
+    the names among these that are new, the resources that the others replace, and names that it has no longer."""
 
+    resources: Selection
     changed: frozenset[str]
+    added: frozenset[str]
+    replaced: Mapping[str, Resource]
     removed: frozenset[str]
 
 
@@ -152,24 +178,36 @@ class ResourceSet:
         return tuple(self.resources)
 
     @cached_property
-    def ordered(self) -> list[Resource]:
-        """All resources, by name. Shared: do not change it."""
-        return [self.resources[name] for name in sorted(self.resources)]
+    def sotw_parts(self) -> list[bytes]:
+        """Every resource's share of a state-of-the-world response, in the order of :attr:`names`. Shared: do not change
+        it."""
+        return [one.sotw_part for one in self.resources.values()]
 
-    def among(self, names: Set[str]) -> list[Resource]:
-        """The resources of these names that exist, by name; found once for all who ask for the same. Shared: do not
-        change it."""
+    @cached_property
+    def _places(self) -> Mapping[str, int]:
+        return {name: place for place, name in enumerate(self.names)}
+
+    @cached_property
+    def ordered(self) -> Selection:
+        """All resources."""
+        return self._select(self.resources)
+
+    def among(self, names: Set[str]) -> Selection:
+        """The resources of these names that exist; found once for all who ask for the same."""
         key = frozenset(names)
         found = self._selections.get(key)
         if found is None:
-            found = [self.resources[name] for name in sorted(key & self.resources.keys())]
+            found = self._select(key & self.resources.keys())
             if len(self._selections) < _SELECTIONS:
                 self._selections[key] = found
         return found
 
     @cached_property
-    def _selections(self) -> dict[frozenset[str], list[Resource]]:
+    def _selections(self) -> dict[frozenset[str], Selection]:
         return {}
+
+    def _select(self, names: Iterable[str]) -> Selection:
+        return Selection([self.resources[name] for name in sorted(names)])
 
     def changed_since(self, previous: ResourceSet) -> frozenset[str]:
         """Names that are new or have another version than in ``previous``; computed once for all who ask."""
@@ -188,8 +226,14 @@ class ResourceSet:
 
     def _compare(self, previous: ResourceSet) -> Difference:
         before = previous.versions
-        changed = frozenset(name for name, version in self.versions.items() if before.get(name) != version)
-        return Difference(changed, frozenset(before.keys() - self.resources.keys()))
+        changed = [name for name, version in self.versions.items() if before.get(name) != version]
+        return self._difference(previous, changed, before.keys() - self.resources.keys())
+
+    def _difference(self, previous: ResourceSet, changed: Iterable[str], removed: Iterable[str]) -> Difference:
+        resources, before = self._select(changed), previous.resources
+        names = frozenset(resources.versions)
+        replaced = {name: before[name] for name in names if name in before}
+        return Difference(resources, names, names - replaced.keys(), replaced, frozenset(removed))
 
     def _remember(self, previous: ResourceSet, difference: Difference) -> Difference:
         """A set that is gone leaves its entry, until another takes its place."""
@@ -227,10 +271,19 @@ class ResourceSet:
                 dropped.add(name)
             elif before is None or before.version != after.version:
                 changed.add(name)
-        difference = Difference(frozenset(changed), frozenset(dropped & self.resources.keys()))
+        difference = made._difference(self, changed, dropped & self.resources.keys())
         made.__dict__["_fingerprint"] = total % _MODULUS
         made.__dict__["_differences"] = {id(self): (ref(self), difference)}
+        if "sotw_parts" in self.__dict__ and len(difference.replaced) == len(difference.changed) and not dropped:
+            made._inherit(self, difference.resources)
         return made
+
+    def _inherit(self, previous: ResourceSet, changed: Iterable[Resource]) -> None:
+        """Take over what an earlier set of the same names knows; a set per node is made for every node."""
+        places, parts = previous._places, previous.sotw_parts.copy()
+        for one in changed:
+            parts[places[one.name]] = one.sotw_part
+        self.__dict__.update(names=previous.names, _places=places, sotw_parts=parts)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ResourceSet):
@@ -316,9 +369,9 @@ def _named(message: Message) -> Resource:
     return resource(name, message)
 
 
-def versions_of(resources: Iterable[Resource]) -> dict[str, str]:
+def versions_of(resources: Iterable[Resource]) -> Mapping[str, str]:
     """Versions by name, in the order of ``resources``."""
-    return {one.name: one.version for one in resources}
+    return resources.versions if isinstance(resources, Selection) else {one.name: one.version for one in resources}
 
 
 def combined_version(versions: Iterable[tuple[str, str]]) -> str:

@@ -29,6 +29,7 @@ EVENT_KINDS: frozenset[EventKind] = frozenset(get_args(EventKind))
 _WORSE: tuple[State, ...] = ("SYNCED", "NOT-SENT", "STALE", "NACKED")
 
 TypeStatus = TypeState
+_NOTHING = Snapshot({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +141,10 @@ class StatusBoard:
 
     def owes(self, change: Change, stream: Stream, snapshot: Snapshot | None) -> None:
         """The stream is about to get this snapshot."""
-        for type_url in stream.subscriptions:
-            before = stream.snapshot.get(type_url) if stream.snapshot else None
-            after = snapshot.get(type_url) if snapshot else None
-            if after is not before and after is not None and after != before:
+        if snapshot is None:
+            return
+        for type_url in change.differing(stream.snapshot or _NOTHING, snapshot):
+            if type_url in stream.subscriptions and type_url in snapshot.sets:
                 self.convergence.owe(change, stream, type_url)
 
     def owes_leases(self, change: Change, stream: Stream) -> None:

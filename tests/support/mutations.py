@@ -135,8 +135,8 @@ MUTATIONS = (
     Mutation(
         "not loaded is empty",
         STREAM,
-        "current = sets.get(sub.type_url)\n            if response is None",
-        "current = sets.get(sub.type_url) or ResourceSet(sub.type_url, {})\n            if response is None",
+        "if response is None and current is not None and",
+        "current = current or ResourceSet(sub.type_url, {})\n            if response is None and",
     ),
     Mutation(
         "a wildcard of nothing is not answered",
@@ -184,8 +184,26 @@ MUTATIONS = (
     Mutation(
         "two responses of a type are on their way",
         STREAM,
-        "not sub.flight and not sub.at_rest(current)",
+        "sub.flight is None and not sub.at_rest(current)",
         "not sub.at_rest(current)",
+    ),
+    Mutation(
+        "the usual change is sent whatever was rejected or asked for",
+        SUBSCRIPTION,
+        "or self.unconfirmed or self.forced or self.rejected or self._odd():",
+        "or self.unconfirmed:",
+    ),
+    Mutation(
+        "the usual change forgets what is gone",
+        SUBSCRIPTION,
+        "step if wanted and step.changed and not step.removed else None",
+        "step if wanted and step.changed else None",
+    ),
+    Mutation(
+        "the usual change brings what nobody asked for",
+        SUBSCRIPTION,
+        "wanted = self.wildcard or (self.type_url not in FULL_STATE and step.changed <= self.names)",
+        "wanted = True",
     ),
     Mutation(
         "versions are counted",

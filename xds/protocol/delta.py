@@ -13,7 +13,7 @@ from xds.protocol.responses import ResponseCache
 from xds.protocol.stream import Stream
 from xds.protocol.subscription import Subscription
 from xds.protocol.virtual_hosts import OnDemand
-from xds.snapshot import Resource, ResourceSet, versions_of
+from xds.snapshot import Difference, Resource, ResourceSet, versions_of
 from xds.types import CLUSTER, ENDPOINT, RUNTIME
 
 
@@ -102,6 +102,9 @@ class DeltaStream(Stream):
         else:
             body = self.cache.delta(current, due, missing)
         return self._send(sub, current, body, sent=versions_of(due), removed=missing, now=now)
+
+    def _usual(self, sub: Subscription, current: ResourceSet, step: Difference) -> tuple[bytes, tuple[str, ...]]:
+        return self.cache.delta(current, step.resources, ()), step.resources.names
 
     def _removal(self, sub: Subscription, current: ResourceSet, gone: list[str], now: float) -> Response | None:
         return self._send(sub, current, self.cache.delta(current, (), gone), sent={}, removed=gone, now=now)

@@ -101,7 +101,7 @@ class Held:
             self.replace(current, scope)
             return
         if self._catches_up(current, sent, removed):
-            self._base = current
+            self.advance(current)
             return
         self._rebase(current)
         for name, version in sent.items():
@@ -109,6 +109,10 @@ class Held:
         for name in removed:
             self.pop(name)
         self.tidy()
+
+    def advance(self, current: ResourceSet) -> None:
+        """What of an earlier set was held is held as ``current`` has it."""
+        self._base = current
 
     def behind(self, current: ResourceSet) -> Set[str]:
         """Names that may be held in another version than ``current`` has, or not at all; all others are up to date.
@@ -120,9 +124,10 @@ class Held:
             return apart
         return current.changed_since(self._base) | apart if apart else current.changed_since(self._base)
 
-    def equals(self, current: ResourceSet) -> bool:
-        """Whether exactly this set is held; cheap, so False may be wrong."""
-        return self._base is current and self._scope is None and not self._apart
+    @property
+    def whole(self) -> ResourceSet | None:
+        """The set that is held exactly as it is; cheap, so None may be wrong."""
+        return self._base if self._scope is None and not self._apart else None
 
     def beyond(self, current: ResourceSet) -> Set[str]:
         """Names of ``current`` that are out of scope. Whoever wants everything asks for these, too."""
@@ -132,10 +137,12 @@ class Held:
 
     def gone(self, current: ResourceSet) -> set[str]:
         """Names that are held and that ``current`` lacks."""
-        apart = ((name, version) for name, version in self._apart.items() if name not in current.resources)
-        missing = {name for name, version in apart if version is not None}
-        if self._base is not None and self._base is not current:
-            missing.update(name for name in current.removed_since(self._base) if name in self)
+        missing: set[str] = set()
+        if self._apart:
+            apart = ((name, version) for name, version in self._apart.items() if name not in current.resources)
+            missing = {name for name, version in apart if version is not None}
+        if self._base is not None and self._base is not current and (removed := current.removed_since(self._base)):
+            missing.update(name for name in removed if name in self)
         return missing
 
     # Inside

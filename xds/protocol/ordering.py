@@ -37,15 +37,19 @@ LEAVES_OUT_HOSTS = frozenset({LISTENER, SCOPED_ROUTE, ROUTE})
 CONFLICTS: Mapping[str, str] = MappingProxyType({LISTENER: "duplicate address", SCOPED_ROUTE: "scope key conflict"})
 
 
+_ADDITION_RANK = {url: rank for rank, url in enumerate(ORDER)}
+_REMOVAL_RANK = {url: rank for rank, url in enumerate(REMOVAL_ORDER)}
+_LAST = max(len(ORDER), len(REMOVAL_ORDER))
+
+
 def in_order(types: Iterable[str]) -> list[str]:
     """Additions: as :data:`~xds.types.ORDER` has it, then whatever else in the order of its URL."""
-    return sorted(types, key=lambda url: (ORDER.index(url) if url in ORDER else len(ORDER), url))
+    return sorted(types, key=lambda url: (_ADDITION_RANK.get(url, _LAST), url))
 
 
 def removals_in_order(types: Iterable[str]) -> list[str]:
     """Removals: as :data:`REMOVAL_ORDER` has it, then whatever else in the order of its URL."""
-    last = len(REMOVAL_ORDER)
-    return sorted(types, key=lambda url: (REMOVAL_ORDER.index(url) if url in REMOVAL_ORDER else last, url))
+    return sorted(types, key=lambda url: (_REMOVAL_RANK.get(url, _LAST), url))
 
 
 def holds_back(one: Resource, sub: Subscription, clusters: Subscription | None, known: ResourceSet | None) -> bool:

@@ -46,10 +46,10 @@ class Quarantine:
         self._by_type: dict[str, dict[str, Rejection]] = {}
 
     def __bool__(self) -> bool:
-        return any(self._by_type.values())
+        return bool(self._by_type)
 
     def of(self, type_url: str) -> Mapping[str, Rejection]:
-        """The rejections of one type by name. A view: it changes with the quarantine."""
+        """The rejections of one type by name, as long as none of them is pardoned."""
         return self._by_type.get(type_url, _NONE)
 
     def add(self, type_url: str, name: str, rejection: Rejection) -> None:
@@ -58,7 +58,10 @@ class Quarantine:
     def pardon(self, type_url: str, names: Iterable[str]) -> bool:
         """Forget what was held against these; whether there was anything."""
         rejections = self._by_type.get(type_url, {})
-        return sum(rejections.pop(name, None) is not None for name in names) > 0
+        pardoned = sum(rejections.pop(name, None) is not None for name in names) > 0
+        if pardoned and not rejections:
+            del self._by_type[type_url]
+        return pardoned
 
     def in_force(self, current: ResourceSet) -> dict[str, Rejection]:
         """Rejections of versions that the node should have now."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from xds import codec
-from xds.snapshot import Resource, ResourceSet
+from xds.snapshot import Resource, ResourceSet, Selection
 
 _WHOLE = "the whole set"
 
@@ -18,7 +18,8 @@ _WHOLE = "the whole set"
 class ResponseCache:
     """Bodies of responses by set and content; they live as long as their set. ``encoded`` counts the misses.
 
-    At most ``per_set`` bodies are kept for one set: streams that each ask for other names are encoded for one by one.
+    At most ``per_set`` bodies are kept for one set, and one or two for each selection that it remembers: streams that
+    each ask for other names are encoded for one by one.
     """
 
     def __init__(self, per_set: int = 256) -> None:
@@ -27,21 +28,21 @@ class ResponseCache:
 
     def whole(self, one_set: ResourceSet) -> bytes:
         """The body of a state-of-the-world response with all resources of a set."""
-        resources = one_set.resources
-        return self._once(one_set, _WHOLE, lambda: _sotw(one_set.type_url, one_set.version, resources.values()))
+        return self._once(one_set, _WHOLE, lambda: _joined(one_set.type_url, one_set.version, one_set.sotw_parts))
 
     def sotw(self, one_set: ResourceSet, version: str, resources: Sequence[Resource]) -> bytes:
         """The body of a state-of-the-world response with some resources, of this set or of an earlier one."""
-        key = (version, _content(resources))
-        return self._once(one_set, key, lambda: _sotw(one_set.type_url, version, resources))
+        place, content = _place(one_set, resources)
+        return self._once(place, ("sotw", version, content), lambda: _sotw(one_set.type_url, version, resources))
 
     def delta(self, one_set: ResourceSet, resources: Sequence[Resource], removed: Sequence[str]) -> bytes:
         """The body of a delta response."""
-        key = ("delta", _content(resources), tuple(removed))
-        return self._once(one_set, key, lambda: _delta(one_set, resources, removed))
+        place, content = (one_set, _content(resources)) if removed else _place(one_set, resources)
+        key = ("delta", one_set.version, content, tuple(removed))
+        return self._once(place, key, lambda: _delta(one_set, resources, removed))
 
-    def _once(self, one_set: ResourceSet, key: object, encode: Callable[[], bytes]) -> bytes:
-        bodies: dict[object, bytes] = one_set.beside
+    def _once(self, place: ResourceSet | Selection, key: object, encode: Callable[[], bytes]) -> bytes:
+        bodies: dict[object, bytes] = place.beside
         body = bodies.get(key)
         if body is None:
             body = encode()
@@ -52,14 +53,22 @@ class ResponseCache:
 
 
 def _sotw(type_url: str, version: str, resources: Iterable[Resource]) -> bytes:
-    parts = [one.sotw_part for one in resources]
-    parts.append(codec.sotw_envelope(type_url, version))
-    return b"".join(parts)
+    return _joined(type_url, version, [one.sotw_part for one in resources])
+
+
+def _joined(type_url: str, version: str, parts: Sequence[bytes]) -> bytes:
+    return b"".join([*parts, codec.sotw_envelope(type_url, version)])
 
 
 def _delta(one_set: ResourceSet, resources: Iterable[Resource], removed: Iterable[str]) -> bytes:
     envelope = codec.delta_response(one_set.type_url, one_set.version, (), removed)
     return envelope + b"".join([one.delta_part for one in resources])
+
+
+def _place(one_set: ResourceSet, resources: Sequence[Resource]) -> tuple[ResourceSet | Selection, object]:
+    """Where the body of a response is kept, and by what it is told from others there. What many streams are due
+    together keeps its own."""
+    return (resources, None) if isinstance(resources, Selection) else (one_set, _content(resources))
 
 
 def _content(resources: Sequence[Resource]) -> tuple[tuple[str, str], ...]:

@@ -14,7 +14,7 @@ from xds.protocol.events import DeltaRequest, Item, Response, SotwRequest
 from xds.protocol.responses import ResponseCache
 from xds.protocol.stream import Stream
 from xds.protocol.subscription import WILDCARD, Subscription
-from xds.snapshot import Resource, ResourceSet, combined_version, versions_of
+from xds.snapshot import Difference, Resource, ResourceSet, combined_version, versions_of
 from xds.types import FULL_STATE, RUNTIME, VIRTUAL_HOST
 
 
@@ -60,8 +60,9 @@ class SotwStream(Stream):
         """The client accepted a full state, and with it what was in there instead of what it had rejected."""
         self._accepted[sub.type_url] = content
         sub.brought = frozenset()
-        for name in sub.quarantine.of(sub.type_url).keys() & content.keys():
-            sub.held[name] = content[name].version
+        if rejections := sub.quarantine.of(sub.type_url):
+            for name in rejections.keys() & content.keys():
+                sub.held[name] = content[name].version
 
     def _rename(self, sub: Subscription, names: tuple[str, ...]) -> None:
         """The request's names replace the earlier ones; only what is new is owed an answer."""
@@ -85,7 +86,7 @@ class SotwStream(Stream):
     def _addition(self, sub: Subscription, current: ResourceSet, due: list[Resource], now: float) -> Response | None:
         if self._believes_claim(sub, current, now):
             return None
-        if sub.forced:
+        if sub.forced and not sub.forced <= current.resources.keys():
             sub.forced.intersection_update(current.resources)
         if not due and not sub.unanswered and not self._may_have_more(sub):
             return None
@@ -93,6 +94,12 @@ class SotwStream(Stream):
             return self._full_state(sub, current, due, now, kept=self._kept(sub, current, ()))
         body = self.cache.sotw(current, current.version, due)
         return self._send(sub, current, body, sent=versions_of(due), now=now)
+
+    def _usual(self, sub: Subscription, current: ResourceSet, step: Difference) -> tuple[bytes, tuple[str, ...]]:
+        if sub.type_url in FULL_STATE:
+            self._offered[sub.type_url] = current.resources
+            return self.cache.whole(current), current.names
+        return self.cache.sotw(current, current.version, step.resources), step.resources.names
 
     def _removal(self, sub: Subscription, current: ResourceSet, gone: list[str], now: float) -> Response | None:
         """Absence deletes clusters and listeners; of other types it means nothing.
@@ -127,16 +134,22 @@ class SotwStream(Stream):
 
     def _kept(self, sub: Subscription, current: ResourceSet, gone: Collection[str]) -> dict[str, Resource]:
         """What is gone but may be in use, as the client has accepted it: absence deletes, so it comes last."""
+        removals = sub.removals(current)
+        if not removals:
+            return {}
         accepted = self._accepted.get(sub.type_url, {})
-        return {name: accepted[name] for name in sub.removals(current) if name in accepted and name not in gone}
+        return {name: accepted[name] for name in removals if name in accepted and name not in gone}
 
     def _withheld(self, sub: Subscription, current: ResourceSet) -> dict[str, Resource | None]:
         """What the client must not have yet, or not at all, and what it keeps instead: the last version that it
         accepted, or nothing."""
+        names_clusters, rejections = sub.type_url in ordering.NAMES_CLUSTERS, sub.quarantine.in_force(current)
+        if not (sub.rejected or rejections or names_clusters):
+            return {}
         accepted = self._accepted.get(sub.type_url, {})
         instead = {name: accepted.get(name) for name in sub.rejected if not sub.may_try(name, current)}
-        instead |= {name: one.good or accepted.get(name) for name, one in sub.quarantine.in_force(current).items()}
-        if sub.type_url in ordering.NAMES_CLUSTERS:
+        instead |= {name: one.good or accepted.get(name) for name, one in rejections.items()}
+        if names_clusters:
             due = sub.additions(current)
             waiting = {one.name for one in due}.difference(one.name for one in self._unhindered(sub, due))
             instead.update((name, accepted.get(name)) for name in waiting)
@@ -146,6 +159,8 @@ class SotwStream(Stream):
         """Whether leaving out what is withheld may take it from the client: from an earlier stream it may have
         anything, from this one what a rejected response may have left there. What it rejected when it had nothing of
         that name, it has not got from anywhere."""
+        if not withheld:
+            return False
         knows, rejections = self._knows(sub), sub.quarantine.in_force(current)
         nothing = {name for name, one in rejections.items() if not one.kept}
         left_out = (name for name, one in withheld.items() if one is None and name not in nothing)

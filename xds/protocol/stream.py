@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from xds import codec
 from xds.errors import RemoteError
@@ -24,7 +24,7 @@ from xds.protocol.responses import ResponseCache
 from xds.protocol.states import TypeState, state_of
 from xds.protocol.subscription import Flight, Subscription
 from xds.protocol.virtual_hosts import OnDemand
-from xds.snapshot import Resource, ResourceSet, Snapshot
+from xds.snapshot import Difference, Resource, ResourceSet, Snapshot
 from xds.types import CLUSTER, ENDPOINT, ROUTE, RUNTIME, VIRTUAL_HOST
 
 #: More types than exist: a client that asks for more is broken.
@@ -38,7 +38,8 @@ class Stream(ABC):
 
     ``nonce_prefix`` should be random: nonces of a dead server must not be taken for ours. ``type_url`` is given for
     a service of a single type, whose requests may leave theirs out. ``idle``: nothing will be due before the next
-    call of receive, publish or lease, or the next heartbeat. ``quarantine`` may be shared by the streams of a node; it
+    call of receive, publish or lease, or the next heartbeat. ``asked`` counts the requests that may have asked for more
+    than those before. ``quarantine`` may be shared by the streams of a node; it
     is given before the first request.
     """
 
@@ -59,7 +60,10 @@ class Stream(ABC):
         self._homes: set[str] = set()
         self._additions_order: list[tuple[Subscription, Holdings | None]] = []
         self._removals_order: list[Subscription] = []
+        self._additions: list[tuple[Subscription, Holdings | None, ResourceSet | None]] = []
+        self._removals: list[tuple[Subscription, ResourceSet]] = []
         self._waiting = False
+        self.asked = 0
         self.idle = True
         self._idle_since = 0.0
         self.notices: list[Notice] = []
@@ -73,7 +77,10 @@ class Stream(ABC):
         if not type_url or (self._type_url and type_url != self._type_url):
             raise RemoteError(f"type_url is {request.type_url!r}; expected {self._type_url or 'the URL of a type'}")
         sub = self._subscription(type_url)
-        if self._waiting or type_url in self.leased or not self._merely_accepts(sub, request):
+        merely_accepts = self._merely_accepts(sub, request)
+        if not merely_accepts:
+            self.asked += 1
+        if self._waiting or not merely_accepts or type_url in self.leased:
             self.idle = False
         self._take(sub, request, now)
         return self.take_notices()
@@ -81,6 +88,7 @@ class Stream(ABC):
     def publish(self, snapshot: Snapshot | None) -> None:
         """Take what the node should have from now on; None while nothing is known about the node."""
         self.snapshot = snapshot
+        self._line_up()
         for one in self.leased.values():
             one.publish(snapshot)
         self.idle = False
@@ -103,7 +111,7 @@ class Stream(ABC):
         """The next response that is due, or None. Additions in order (of a type first its leases), then removals."""
         if self.idle and self._idle_since <= now < self.wakes_at():  # the clock may jump back
             return None
-        response = next(self._due(now), None)
+        response = self._due(now)
         if response is None:
             self.idle, self._idle_since, self._waiting = True, now, self._owes_later()
         return response
@@ -122,12 +130,14 @@ class Stream(ABC):
 
     def in_sync(self, type_url: str, now: float) -> bool:
         """Whether the client has accepted everything of this type that it should have, and nothing is due."""
-        leased, sub = self.leased.get(type_url), self.subscriptions.get(type_url)
+        sub = self.subscriptions.get(type_url)
         if sub is not None and sub.flight is not None:
             return False
         current = self._current(sub) if sub is not None else None
-        quarantined = current is not None and self.quarantine.in_force(current)
-        return (leased is None or not leased.owes(now)) and self._settled(type_url) and not quarantined
+        if sub is not None and current is not None and not (_complete(sub, current) and sub.accepts(current)):
+            return False
+        leased = self.leased.get(type_url)
+        return leased is None or not leased.owes(now)
 
     # For the variants
 
@@ -142,6 +152,10 @@ class Stream(ABC):
     @abstractmethod
     def _addition(self, sub: Subscription, current: ResourceSet, due: list[Resource], now: float) -> Response | None:
         """The response that brings ``due`` resources; None if there is nothing to say after all."""
+
+    @abstractmethod
+    def _usual(self, sub: Subscription, current: ResourceSet, step: Difference) -> tuple[bytes, tuple[str, ...]]:
+        """The body of the response that brings what is new in ``current``, and the names in it."""
 
     @abstractmethod
     def _removal(self, sub: Subscription, current: ResourceSet, gone: list[str], now: float) -> Response | None:
@@ -246,30 +260,33 @@ class Stream(ABC):
             subs = self.subscriptions
             self._additions_order = [(subs[url], self.leased.get(url)) for url in ordering.in_order(subs)]
             self._removals_order = [subs[url] for url in ordering.removals_in_order(subs)]
+            self._line_up()
         return self.subscriptions[type_url]
 
-    def _due(self, now: float) -> Iterator[Response]:
+    def _line_up(self) -> None:
+        """Subscriptions in the order of their turns, each beside what it should have."""
         sets = self.snapshot.sets if self.snapshot is not None else _NO_SETS
-        for sub, leased in self._additions_order:
+        self._additions = [(sub, leased, sets.get(sub.type_url)) for sub, leased in self._additions_order]
+        self._removals = [(sub, sets[sub.type_url]) for sub in self._removals_order if sub.type_url in sets]
+
+    def _due(self, now: float) -> Response | None:
+        for sub, leased, current in self._additions:
             response = self._due_lease(leased, sub, now) if leased is not None else None
-            current = sets.get(sub.type_url)
-            if response is None and current is not None and not sub.flight and not sub.at_rest(current):
+            if response is None and current is not None and sub.flight is None and not sub.at_rest(current):
                 response = self._due_addition(sub, current, now)
             if response is not None:
-                yield response
-        for sub in self._removals_order:
-            current = sets.get(sub.type_url)
-            if current is not None and not sub.flight and not sub.lacks_nothing(current):
-                response = self._due_removal(sub, current, now)
+                return response
+        for sub, known in self._removals:
+            if sub.flight is None and not sub.lacks_nothing(known):
+                response = self._due_removal(sub, known, now)
                 if response is not None:
-                    yield response
+                    return response
+        return None
 
     def _owes_later(self) -> bool:
         """Whether something waits for an answer of the client: what is in flight, or what must come first."""
-        sets = self.snapshot.sets if self.snapshot is not None else _NO_SETS
-        for url, sub in self.subscriptions.items():
-            current = sets.get(url)
-            if current is None or (sub.at_rest(current) and sub.lacks_nothing(current)):
+        for sub, current in self._removals:
+            if sub.lacks_nothing(current) and sub.at_rest(current):
                 continue
             if _owes(sub) or sub.additions(current) or sub.removals(current):
                 return True
@@ -278,6 +295,8 @@ class Stream(ABC):
     def _due_addition(self, sub: Subscription, current: ResourceSet, now: float) -> Response | None:
         if sub.type_url == RUNTIME:  # by lease only
             return None
+        if sub.type_url not in ordering.NAMES_CLUSTERS and (step := sub.step(current)) is not None:
+            return self._step(sub, current, step, now)
         if isinstance(sub, OnDemand):
             self._greet(sub)
         additions = sub.additions(current)
@@ -290,6 +309,15 @@ class Stream(ABC):
             self._followed(sub, due, response, homes)
         return response
 
+    def _step(self, sub: Subscription, current: ResourceSet, step: Difference, now: float) -> Response:
+        """The response to the usual change, which all streams of a group have in common but for its nonce."""
+        nonce, version = self._next_nonce(), current.version
+        body, names = self._usual(sub, current, step)
+        sub.stepped(Flight(nonce, version, step.resources.versions), step, current, now)
+        response = Response(sub.type_url, version, nonce, body + codec.nonce_field(nonce), names)
+        self._followed(sub, step.resources, response, set())
+        return response
+
     def _followed(self, sub: Subscription, due: Sequence[Resource], response: Response, homes: set[str]) -> None:
         """What must come after a response: endpoints after clusters, virtual hosts after the routes that leave them
         out."""
@@ -297,10 +325,11 @@ class Stream(ABC):
             self._clusters_changed(due)
         elif sub.type_url == ENDPOINT:
             self._changed_assignments.difference_update(response.names, response.removed)
-        self._homes |= homes
-        hosts = self.subscriptions.get(VIRTUAL_HOST)
-        if homes and hosts is not None:
-            hosts.force(homes)
+        if homes:
+            self._homes |= homes
+            hosts = self.subscriptions.get(VIRTUAL_HOST)
+            if hosts is not None:
+                hosts.force(homes)
 
     def _new_homes(self, sub: Subscription, due: Sequence[Resource]) -> set[str]:
         """``<route configuration>/*`` for each one that is new to the client and leaves its virtual hosts to VHDS."""
@@ -374,10 +403,7 @@ class Stream(ABC):
         """The client has everything of this type, and nothing more."""
         sub = self.subscriptions.get(type_url)
         current = self._current(sub) if sub else None
-        if sub is None or current is None:
-            return True
-        busy = sub.flight is not None or bool(sub.rejected)
-        return not busy and (sub.at_rest(current) or not sub.additions(current)) and not sub.removals(current)
+        return sub is None or current is None or _complete(sub, current)
 
     def _current(self, sub: Subscription) -> ResourceSet | None:
         return self.snapshot.sets.get(sub.type_url) if self.snapshot is not None else None
@@ -394,6 +420,12 @@ class Stream(ABC):
             self.notices.append(Notice("nack", type_url, version, error, seconds))
         elif not quiet:
             self.notices.append(Notice("ack", type_url, version, "", seconds))
+
+
+def _complete(sub: Subscription, current: ResourceSet) -> bool:
+    """The client has all of this set that it wants, and nothing more."""
+    busy = sub.flight is not None or bool(sub.rejected)
+    return not busy and (sub.at_rest(current) or not sub.additions(current)) and not sub.removals(current)
 
 
 def _owes(sub: Subscription) -> bool:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from xds.protocol.collections import by_collection, collection_of, collections_among
 from xds.protocol.held import Held
 from xds.protocol.quarantine import Quarantine, Rejection, culprits
-from xds.snapshot import Resource, ResourceSet
+from xds.snapshot import Difference, Resource, ResourceSet
 from xds.types import FULL_STATE
 
 WILDCARD = "*"
@@ -69,7 +69,7 @@ class Subscription:
     brought: frozenset[str] = frozenset()
     quarantine: Quarantine = field(default_factory=Quarantine)
     vacates: bool = False
-    _replaced: dict[str, Resource | None] = field(default_factory=dict)
+    _replaced: Mapping[str, Resource | None] = field(default_factory=dict)
     _new: Set[str] = frozenset()
     _perhaps: dict[str, str] = field(default_factory=dict)
     _settled: ResourceSet | None = None
@@ -190,6 +190,10 @@ class Subscription:
         clean = not self.rejected and not self.forced and not self.quarantine.of(self.type_url)
         return clean and self._settled is current and not self.unconfirmed
 
+    def accepts(self, current: ResourceSet) -> bool:
+        """Whether the client has rejected nothing of this set in particular."""
+        return not self.quarantine.in_force(current)
+
     def refused(self, one: Resource) -> bool:
         """Whether the client rejected this version, nothing has changed since, and it gets nothing instead."""
         rejection = self.rejection(one)
@@ -209,7 +213,8 @@ class Subscription:
 
     def at_rest(self, current: ResourceSet) -> bool:
         """Whether :meth:`additions` is known to have nothing, and nobody is owed an answer; False may be wrong."""
-        return self._settled is current and not self.forced and not (self.wildcard and self.unanswered)
+        owed = self.forced or (not self.nonce and self.unanswered)
+        return self._settled is current and not owed
 
     def lacks_nothing(self, current: ResourceSet) -> bool:
         """Whether :meth:`removals` is known to have nothing; False may be wrong."""
@@ -232,6 +237,19 @@ class Subscription:
         if not due:
             self._settled = current
         return due
+
+    def step(self, current: ResourceSet) -> Difference | None:
+        """The usual change: the client has accepted an earlier set, and lacks what is new since. None where anything at
+        all is out of the ordinary: then :meth:`additions` tells."""
+        whole = self.held.whole
+        if whole is None or not self.nonce or self.unconfirmed or self.forced or self.rejected or self._odd():
+            return None
+        step = current.since(whole)
+        wanted = self.wildcard or (self.type_url not in FULL_STATE and step.changed <= self.names)
+        return step if wanted and step.changed and not step.removed else None
+
+    def _odd(self) -> bool:
+        return bool(self.aside or self._perhaps or self.quarantine.of(self.type_url))
 
     def _due(self, current: ResourceSet) -> list[Resource]:
         clean = not self.quarantine.of(self.type_url)
@@ -284,6 +302,7 @@ class Subscription:
         gone = self.held.gone(current)
         if not gone:
             self._nothing_gone = current
+            return []
         return sorted(name for name in gone if self.rejected.get(name) != UNKNOWN)
 
     def _owes(self, one: Resource) -> bool:
@@ -303,25 +322,42 @@ class Subscription:
     def sent(self, flight: Flight, current: ResourceSet, now: float) -> None:
         """A response with resources of ``current`` went out."""
         self.flight, self.nonce = flight, flight.nonce
-        self.vacates = any(name in self.held for name in flight.removed)
-        self._replaced = {}
-        if self.held.known:
-            self._replaced = {name: self.held.resource(name) for name in flight.sent if self.confirms(name)}
-        known = self.held.known
-        self._new = {name for name in flight.sent if name not in self.held} if known else flight.sent.keys()
-        self._certain(self._new)
-        self.unconfirmed.update(self._new)
-        self.unconfirmed.difference_update(flight.removed)
+        self.sent_version, self.changed_at = flight.set_version, now
+        self._compare(flight)
         self.held.take(current, flight.sent, flight.removed)
+        self._certain(self._new)
+        if self._new:
+            self.unconfirmed.update(self._new)
+        if flight.removed:
+            self.unconfirmed.difference_update(flight.removed)
         if self.quarantine.of(self.type_url):  # something else than the set's version may have been sent instead
             for name, version in flight.sent.items():
                 self.held[name] = version
-        self._nothing_gone = None
         if self.forced:
             self.forced.difference_update(flight.sent, flight.removed)
-        if self.held.equals(current) and not self.rejected:
-            self._settled = self._nothing_gone = current
+        whole = self.held.whole is current and not self.rejected
+        self._nothing_gone = current if whole else None
+        if whole:
+            self._settled = current
+
+    def stepped(self, flight: Flight, step: Difference, current: ResourceSet, now: float) -> None:
+        """As :meth:`sent`, of what :meth:`step` said."""
+        self.flight, self.nonce = flight, flight.nonce
         self.sent_version, self.changed_at = flight.set_version, now
+        self._replaced, self._new, self.vacates = step.replaced, step.added, False
+        if step.added:
+            self.unconfirmed.update(step.added)
+        self.held.advance(current)
+        self._settled = self._nothing_gone = current
+
+    def _compare(self, flight: Flight) -> None:
+        """What the response in flight changes, and what of it is new, where the client has whatever."""
+        known = self.held.known
+        self.vacates = any(name in self.held for name in flight.removed)
+        self._replaced = {}
+        if known:
+            self._replaced = {name: self.held.resource(name) for name in flight.sent if self.confirms(name)}
+        self._new = {name for name in flight.sent if name not in self.held} if known else flight.sent.keys()
 
     def lost(self, names: Iterable[str]) -> None:
         """The client may have dropped these: if they come back, they are owed."""

@@ -154,7 +154,7 @@ def check_request(limits: Limits, request: SotwRequest | DeltaRequest, size: int
     count = sum(map(len, named))
     if count > limits.names:
         raise LimitExceeded("names", f"{count} names in one request; expected at most {limits.names}")
-    longest = max((len(name) for names in named for name in names), default=0)
+    longest = max((max(map(len, names), default=0) for names in named), default=0)
     if max(longest, len(request.type_url)) > limits.name_bytes:
         raise LimitExceeded("name_length", f"a name of {longest} characters; expected at most {limits.name_bytes}")
 

@@ -55,9 +55,10 @@ class Host(Protocol):
 class Bell:
     """Wakes the one task that waits for it; half the price of an ``asyncio.Event``, which serves many."""
 
-    __slots__ = ("_rung", "_waiter")
+    __slots__ = ("_loop", "_rung", "_waiter")
 
     def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()  # asking for it every time is a call of the system in Python 3.11
         self._rung = False
         self._waiter: asyncio.Future[None] | None = None
 
@@ -72,14 +73,15 @@ class Bell:
     async def wait(self) -> None:
         """Return when the bell rings, or has rung since the last wait."""
         if not self._rung:
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._waiter = self._loop.create_future()
             await self._waiter
         self._rung = False
 
 
 @dataclass(eq=False, slots=True)
 class Connection:
-    """``bell`` rings whenever the machine may have something to send. ``holds`` and ``slow`` are about its slot."""
+    """``bell`` rings whenever the machine may have something to send. ``holds`` and ``slow`` are about its slot.
+    ``checked``: how often the client had asked for something when its limits were last looked at."""
 
     machine: Stream
     decode: Decoder
@@ -92,6 +94,7 @@ class Connection:
     holds: bool = False
     slow: bool = False
     returning: bool = False
+    checked: int = 0
 
     def end(self) -> None:
         """gRPC has no way to end a stream while a response is on its way; it ends as soon as that is read or lost."""
@@ -190,5 +193,8 @@ class Connection:
         finally:
             if stranger and machine.node is not None:  # known, even if the rest of the request is refused
                 self.host.opened(self)
-        check_stream(limits, machine)
-        self.host.noted(self, notices)
+        if machine.asked != self.checked:
+            self.checked = machine.asked
+            check_stream(limits, machine)
+        if notices:
+            self.host.noted(self, notices)

@@ -196,7 +196,10 @@ class XdsServer:
     def _supply(self, connection: Connection, change: Change) -> None:
         node, grant = connection.machine.node, connection.visit.grant
         snapshot = grant.restrict(self._snapshots.get(node.id)) if node and grant else None
-        if snapshot != connection.machine.snapshot:
+        before = connection.machine.snapshot
+        if snapshot is before:
+            return
+        if snapshot is None or before is None or change.differing(before, snapshot):
             self.status.owes(change, connection.machine, snapshot)
             connection.machine.publish(snapshot)
             connection.bell.ring()

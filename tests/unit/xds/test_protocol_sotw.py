@@ -73,8 +73,9 @@ def test_bodies_are_encoded_once_for_all_streams() -> None:
     assert cache.encoded == 1
 
 
-def test_a_cache_keeps_a_bounded_number_of_bodies() -> None:
-    cache = ResponseCache(per_set=2)
+def test_a_cache_keeps_a_bounded_number_of_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xds.snapshot._SELECTIONS", 2)
+    cache = ResponseCache()
     content = make.snapshot(*map(make.endpoints, "abcd"))
     for name in "abcd" * 2:
         client = SotwClient("x", NODE, cache)
