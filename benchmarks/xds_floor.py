@@ -43,7 +43,7 @@ class Floor(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its
     def prepare(self, snapshot: Snapshot) -> None:
         sets = snapshot.sets
         self.first = {
-            False: {url: self._cache.whole(one) for url, one in sets.items()},
+            False: {url: self._cache.whole(one, b"") for url, one in sets.items()},
             True: {url: self._cache.delta(one, one.ordered, ()) for url, one in sets.items()},
         }
         clusters = sets[CLUSTER]

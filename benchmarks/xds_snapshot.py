@@ -51,7 +51,7 @@ def mesh(count: int) -> tuple[Mesh, Workload]:
 def bodies(snapshot: Snapshot) -> int:
     """Bytes of the responses that bring the whole snapshot."""
     cache = ResponseCache()
-    return sum(len(cache.whole(one)) for one in snapshot.sets.values())
+    return sum(len(cache.whole(one, b"")) for one in snapshot.sets.values())
 
 
 def cold_snapshot(count: int) -> dict[str, float]:

@@ -45,8 +45,10 @@ class ChangeTimes:
         if known is None or previous is None:
             one.beside[self._key] = _Times(now, {})
             return
-        kept = {name: at for name, at in known.later.items() if name in one.resources}
-        one.beside[self._key] = _Times(known.since, kept | dict.fromkeys(one.changed_since(previous), now))
+        difference, kept = one.since(previous), dict(known.later)
+        for name in difference.removed:
+            kept.pop(name, None)
+        one.beside[self._key] = _Times(known.since, kept | dict.fromkeys(difference.changed, now))
 
     def _times(self, one: ResourceSet) -> _Times | None:
         found: _Times | None = one.beside.get(self._key)

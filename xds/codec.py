@@ -85,15 +85,9 @@ def decode_sotw_request(data: bytes) -> SotwRequest:
 def decode_delta_request(data: bytes) -> DeltaRequest:
     """A DeltaDiscoveryRequest from its bytes; CodecError if they are none."""
     message = _parse(wire.DeltaDiscoveryRequest, data)
-    return DeltaRequest(
-        type_url=message.type_url,
-        subscribe=tuple(message.resource_names_subscribe),
-        unsubscribe=tuple(message.resource_names_unsubscribe),
-        initial_versions=dict(message.initial_resource_versions),
-        nonce=message.response_nonce,
-        error=_error(message),
-        node=_node(message),
-    )
+    subscribe, unsubscribe = tuple(message.resource_names_subscribe), tuple(message.resource_names_unsubscribe)
+    versions, nonce = dict(message.initial_resource_versions), message.response_nonce
+    return DeltaRequest(message.type_url, subscribe, unsubscribe, versions, nonce, _error(message), _node(message))
 
 
 def _error(message: wire.DiscoveryRequest | wire.DeltaDiscoveryRequest) -> str | None:

@@ -57,7 +57,9 @@ class Change:
         key = (id(before), id(after))
         known = self._differing.get(key)  # holds on to both, so that no other snapshot gets their ids
         if known is None:
-            urls = (url for url in {**before.sets, **after.sets} if before.get(url) != after.get(url))
+            old, new = before.sets, after.sets
+            urls = [url for url, one in new.items() if one is not (was := old.get(url)) and one != was]
+            urls += [url for url in old if url not in new]
             known = self._differing[key] = (before, after, tuple(urls))
         return known[2]
 

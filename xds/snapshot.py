@@ -30,6 +30,8 @@ _MODULUS = 1 << 128
 #: Selections of one set that are remembered; streams that each ask for other names are served one by one.
 _SELECTIONS = 256
 
+_NONE: frozenset[str] = frozenset()
+
 
 @dataclass(frozen=True)
 class Resource:
@@ -94,23 +96,16 @@ class Discovery:
 class Selection(list[Resource]):
     """Resources of one set, by name, that many streams are due together: what follows from them is worked out once.
 
-    Shared: do not change it.
+    ``versions`` by name, all ``names``, and ``beside``, as of a :class:`ResourceSet`. Shared: do not change it.
     """
 
-    @cached_property
-    def versions(self) -> Mapping[str, str]:
-        """Versions by name."""
-        return {one.name: one.version for one in self}
+    __slots__ = ("beside", "names", "versions")
 
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """All names."""
-        return tuple(self.versions)
-
-    @cached_property
-    def beside(self) -> dict[object, Any]:
-        """What others keep for as long as this lives, as :attr:`ResourceSet.beside`."""
-        return {}
+    def __init__(self, resources: Iterable[Resource]) -> None:
+        super().__init__(resources)
+        self.versions: Mapping[str, str] = {one.name: one.version for one in self}
+        self.names = tuple(self.versions)
+        self.beside: dict[object, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +228,8 @@ class ResourceSet:
         resources, before = self._select(changed), previous.resources
         names = frozenset(resources.versions)
         replaced = {name: before[name] for name in names if name in before}
-        return Difference(resources, names, names - replaced.keys(), replaced, frozenset(removed))
+        added = names.difference(replaced) if len(replaced) < len(names) else _NONE
+        return Difference(resources, names, added, replaced, frozenset(removed))
 
     def _remember(self, previous: ResourceSet, difference: Difference) -> Difference:
         """A set that is gone leaves its entry, until another takes its place."""

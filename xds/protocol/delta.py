@@ -37,9 +37,8 @@ class DeltaStream(Stream):
             raise TypeError("a delta stream takes DeltaRequest")
         first = sub.type_url not in self._started
         self._started.add(sub.type_url)
-        if (
-            sub.type_url != RUNTIME
-        ):  # before the answer: who rejects something and asks for it at once is not asked again
+        if sub.type_url != RUNTIME and (first or request.subscribe):
+            # Before the answer: who rejects something and asks for it at once is not asked again.
             self._subscribe(sub, request, first=first)
         if request.nonce:
             self._answered(sub, request.nonce, request.error, now)
@@ -49,7 +48,8 @@ class DeltaStream(Stream):
             return
         if first:
             self._reconnected(sub, request)
-        self._unsubscribe(sub, request.unsubscribe)
+        if request.unsubscribe:
+            self._unsubscribe(sub, request.unsubscribe)
 
     def _subscribe(self, sub: Subscription, request: DeltaRequest, *, first: bool) -> None:
         if not request.subscribe and not request.unsubscribe and first:
@@ -103,8 +103,10 @@ class DeltaStream(Stream):
             body = self.cache.delta(current, due, missing)
         return self._send(sub, current, body, sent=versions_of(due), removed=missing, now=now)
 
-    def _usual(self, sub: Subscription, current: ResourceSet, step: Difference) -> tuple[bytes, tuple[str, ...]]:
-        return self.cache.delta(current, step.resources, ()), step.resources.names
+    def _usual(
+        self, sub: Subscription, current: ResourceSet, step: Difference, nonce: bytes
+    ) -> tuple[bytes, tuple[str, ...]]:
+        return self.cache.delta(current, step.resources, ()) + nonce, step.resources.names
 
     def _removal(self, sub: Subscription, current: ResourceSet, gone: list[str], now: float) -> Response | None:
         return self._send(sub, current, self.cache.delta(current, (), gone), sent={}, removed=gone, now=now)

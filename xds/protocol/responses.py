@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from xds import codec
 from xds.snapshot import Resource, ResourceSet, Selection
 
-_WHOLE = "the whole set"
+_WHOLE, _ASKED = "the whole set", "whether that was asked for"
 
 
 class ResponseCache:
@@ -26,9 +26,19 @@ class ResponseCache:
         self._per_set = per_set
         self.encoded = 0
 
-    def whole(self, one_set: ResourceSet) -> bytes:
-        """The body of a state-of-the-world response with all resources of a set."""
-        return self._once(one_set, _WHOLE, lambda: _joined(one_set.type_url, one_set.version, one_set.sotw_parts))
+    def whole(self, one_set: ResourceSet, nonce: bytes) -> bytes:
+        """A state-of-the-world response with all resources of a set. Who is the only one to have a set needs no body
+        for others: it is kept when it is asked for again."""
+        bodies = one_set.beside
+        body: bytes | None = bodies.get(_WHOLE)
+        if body is not None:
+            return body + nonce
+        self.encoded += 1
+        parts = [*one_set.sotw_parts, codec.sotw_envelope(one_set.type_url, one_set.version)]
+        if _ASKED in bodies:
+            bodies[_WHOLE] = b"".join(parts)
+        bodies[_ASKED] = True
+        return b"".join([*parts, nonce])
 
     def sotw(self, one_set: ResourceSet, version: str, resources: Sequence[Resource]) -> bytes:
         """The body of a state-of-the-world response with some resources, of this set or of an earlier one."""
@@ -53,11 +63,7 @@ class ResponseCache:
 
 
 def _sotw(type_url: str, version: str, resources: Iterable[Resource]) -> bytes:
-    return _joined(type_url, version, [one.sotw_part for one in resources])
-
-
-def _joined(type_url: str, version: str, parts: Sequence[bytes]) -> bytes:
-    return b"".join([*parts, codec.sotw_envelope(type_url, version)])
+    return b"".join([*(one.sotw_part for one in resources), codec.sotw_envelope(type_url, version)])
 
 
 def _delta(one_set: ResourceSet, resources: Iterable[Resource], removed: Iterable[str]) -> bytes:

@@ -95,11 +95,13 @@ class SotwStream(Stream):
         body = self.cache.sotw(current, current.version, due)
         return self._send(sub, current, body, sent=versions_of(due), now=now)
 
-    def _usual(self, sub: Subscription, current: ResourceSet, step: Difference) -> tuple[bytes, tuple[str, ...]]:
+    def _usual(
+        self, sub: Subscription, current: ResourceSet, step: Difference, nonce: bytes
+    ) -> tuple[bytes, tuple[str, ...]]:
         if sub.type_url in FULL_STATE:
             self._offered[sub.type_url] = current.resources
-            return self.cache.whole(current), current.names
-        return self.cache.sotw(current, current.version, step.resources), step.resources.names
+            return self.cache.whole(current, nonce), current.names
+        return self.cache.sotw(current, current.version, step.resources) + nonce, step.resources.names
 
     def _removal(self, sub: Subscription, current: ResourceSet, gone: list[str], now: float) -> Response | None:
         """Absence deletes clusters and listeners; of other types it means nothing.
@@ -126,7 +128,7 @@ class SotwStream(Stream):
         whole = content is current.resources
         # Who reconnects with the version of a part, or of an unfinished change, must not seem to have everything.
         version = current.version if whole else combined_version(versions_of(content.values()).items())
-        body = self.cache.whole(current) if whole else self.cache.sotw(current, version, list(content.values()))
+        body = None if whole else self.cache.sotw(current, version, list(content.values()))
         self._offered[sub.type_url] = content
         gone = sorted(sub.held.gone(current) - kept.keys())
         names = current.names if whole else tuple(content)

@@ -60,9 +60,8 @@ class Stream(ABC):
         self._homes: set[str] = set()
         self._additions_order: list[tuple[Subscription, Holdings | None]] = []
         self._removals_order: list[Subscription] = []
-        self._additions: list[tuple[Subscription, Holdings | None, ResourceSet | None]] = []
-        self._removals: list[tuple[Subscription, ResourceSet]] = []
         self._waiting = False
+        self._alone: Subscription | None = None
         self.asked = 0
         self.idle = True
         self._idle_since = 0.0
@@ -81,16 +80,19 @@ class Stream(ABC):
         if not merely_accepts:
             self.asked += 1
         if self._waiting or not merely_accepts or type_url in self.leased:
-            self.idle = False
+            self.idle, self._alone = False, None
         self._take(sub, request, now)
         return self.take_notices()
 
     def publish(self, snapshot: Snapshot | None) -> None:
         """Take what the node should have from now on; None while nothing is known about the node."""
         self.snapshot = snapshot
-        self._line_up()
-        for one in self.leased.values():
-            one.publish(snapshot)
+        alone = self._hand_out(snapshot.sets if snapshot is not None else _NO_SETS)
+        self._alone = alone if self.idle and not self._waiting else None
+        for leased in self.leased.values():
+            leased.publish(snapshot)
+            if not leased.exclusive:  # it may follow what is published
+                self._alone = None
         self.idle = False
 
     def lease(self, leases: Leases) -> None:
@@ -98,7 +100,7 @@ class Stream(ABC):
         self._leases = leases
         for one in self.leased.values():
             one.want(leases)
-        self.idle = False
+        self.idle, self._alone = False, None
 
     def take_notices(self) -> list[Notice]:
         """What happened since the last call."""
@@ -154,8 +156,10 @@ class Stream(ABC):
         """The response that brings ``due`` resources; None if there is nothing to say after all."""
 
     @abstractmethod
-    def _usual(self, sub: Subscription, current: ResourceSet, step: Difference) -> tuple[bytes, tuple[str, ...]]:
-        """The body of the response that brings what is new in ``current``, and the names in it."""
+    def _usual(
+        self, sub: Subscription, current: ResourceSet, step: Difference, nonce: bytes
+    ) -> tuple[bytes, tuple[str, ...]]:
+        """The response that brings what is new in ``current``, with this ``nonce`` (encoded), and the names in it."""
 
     @abstractmethod
     def _removal(self, sub: Subscription, current: ResourceSet, gone: list[str], now: float) -> Response | None:
@@ -208,17 +212,19 @@ class Stream(ABC):
         self,
         sub: Subscription,
         current: ResourceSet,
-        body: bytes,
+        body: bytes | None,
         *,
         sent: Mapping[str, str],
         removed: Sequence[str] = (),
         names: Sequence[str] | None = None,
         now: float,
     ) -> Response:
-        """``sent`` is new to the client; ``names`` are all in the response, where it repeats others."""
+        """``sent`` is new to the client; ``names`` are all in the response, where it repeats others. Without ``body``
+        it is the whole set."""
         nonce, gone = self._next_nonce(), tuple(removed)
         sub.sent(Flight(nonce, current.version, sent, gone), current, now)
-        data = body + codec.nonce_field(nonce)
+        tail = codec.nonce_field(nonce)
+        data = self.cache.whole(current, tail) if body is None else body + tail
         return Response(sub.type_url, current.version, nonce, data, tuple(sent if names is None else names), gone)
 
     def _clusters_changed(self, changed: Sequence[Resource]) -> None:
@@ -260,33 +266,40 @@ class Stream(ABC):
             subs = self.subscriptions
             self._additions_order = [(subs[url], self.leased.get(url)) for url in ordering.in_order(subs)]
             self._removals_order = [subs[url] for url in ordering.removals_in_order(subs)]
-            self._line_up()
+            subs[type_url].current = self.snapshot.get(type_url) if self.snapshot is not None else None
         return self.subscriptions[type_url]
 
-    def _line_up(self) -> None:
-        """Subscriptions in the order of their turns, each beside what it should have."""
-        sets = self.snapshot.sets if self.snapshot is not None else _NO_SETS
-        self._additions = [(sub, leased, sets.get(sub.type_url)) for sub, leased in self._additions_order]
-        self._removals = [(sub, sets[sub.type_url]) for sub in self._removals_order if sub.type_url in sets]
+    def _hand_out(self, sets: Mapping[str, ResourceSet]) -> Subscription | None:
+        """Tell every subscription what its client should have. Returns the one that should have something else now;
+        None if that are several."""
+        changed, alone = 0, None
+        for sub in self._removals_order:
+            current = sets.get(sub.type_url)
+            if current is not sub.current:
+                sub.current, alone = current, sub
+                changed += 1
+        return alone if changed == 1 else None
 
     def _due(self, now: float) -> Response | None:
-        for sub, leased, current in self._additions:
-            response = self._due_lease(leased, sub, now) if leased is not None else None
+        for sub, leased in self._additions_order:
+            response, current = self._due_lease(leased, sub, now) if leased is not None else None, sub.current
             if response is None and current is not None and sub.flight is None and not sub.at_rest(current):
                 response = self._due_addition(sub, current, now)
             if response is not None:
                 return response
-        for sub, known in self._removals:
-            if sub.flight is None and not sub.lacks_nothing(known):
-                response = self._due_removal(sub, known, now)
+        for sub in self._removals_order:
+            current = sub.current
+            if current is not None and sub.flight is None and not sub.lacks_nothing(current):
+                response = self._due_removal(sub, current, now)
                 if response is not None:
                     return response
         return None
 
     def _owes_later(self) -> bool:
         """Whether something waits for an answer of the client: what is in flight, or what must come first."""
-        for sub, current in self._removals:
-            if sub.lacks_nothing(current) and sub.at_rest(current):
+        for sub in self._removals_order:
+            current = sub.current
+            if current is None or (sub.lacks_nothing(current) and sub.at_rest(current)):
                 continue
             if _owes(sub) or sub.additions(current) or sub.removals(current):
                 return True
@@ -312,11 +325,20 @@ class Stream(ABC):
     def _step(self, sub: Subscription, current: ResourceSet, step: Difference, now: float) -> Response:
         """The response to the usual change, which all streams of a group have in common but for its nonce."""
         nonce, version = self._next_nonce(), current.version
-        body, names = self._usual(sub, current, step)
+        data, names = self._usual(sub, current, step, codec.nonce_field(nonce))
         sub.stepped(Flight(nonce, version, step.resources.versions), step, current, now)
-        response = Response(sub.type_url, version, nonce, body + codec.nonce_field(nonce), names)
+        response = Response(sub.type_url, version, nonce, data, names)
         self._followed(sub, step.resources, response, set())
+        if sub is self._alone:
+            self._rest(now)
         return response
+
+    def _rest(self, now: float) -> None:
+        """The only type that changed has been sent, and all others were at rest before: unless something must follow
+        it, there is nothing to look for."""
+        self._alone = None
+        if not any(sub.forced for sub in self._removals_order):
+            self.idle, self._idle_since = True, now
 
     def _followed(self, sub: Subscription, due: Sequence[Resource], response: Response, homes: set[str]) -> None:
         """What must come after a response: endpoints after clusters, virtual hosts after the routes that leave them
@@ -406,7 +428,7 @@ class Stream(ABC):
         return sub is None or current is None or _complete(sub, current)
 
     def _current(self, sub: Subscription) -> ResourceSet | None:
-        return self.snapshot.sets.get(sub.type_url) if self.snapshot is not None else None
+        return sub.current
 
     def _next_nonce(self) -> str:
         self._nonces += 1

@@ -41,6 +41,7 @@ class Subscription:
     which the client had everything but what is forced, and ``_nothing_gone`` the last that lacked nothing it has.
     ``collections`` are those of ``names`` that stand for many resources. The response in flight ``vacates`` if it takes
     something away that the client had.
+    ``current`` is what the client should have; None while that is not loaded.
     ``rejected`` counts where it cannot be told which resource of a response was bad, ``quarantine`` where it can.
     ``brought`` are names that a client may have from an earlier stream or from before they were gone for a while,
     nobody knows in which version.
@@ -57,6 +58,7 @@ class Subscription:
     held: Held = field(default_factory=Held)
     forced: set[str] = field(default_factory=set)
     unconfirmed: set[str] = field(default_factory=set)
+    current: ResourceSet | None = None
     flight: Flight | None = None
     nonce: str = ""
     rejected: dict[str, str] = field(default_factory=dict)
