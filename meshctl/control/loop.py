@@ -51,12 +51,14 @@ class Platform(Protocol):
 
 @dataclass(slots=True)
 class Pulse:
-    """How the loop itself is doing."""
+    """How the loop itself is doing. ``durations`` of the last ticks, and how long after it was due the newest one began
+    (``delay``; None before the first), in seconds."""
 
     ticks: int = 0
     silent: int = 0
     failed: int = 0
     durations: deque[float] = field(default_factory=lambda: deque(maxlen=_TIMES_KEPT))
+    delay: float | None = None
     paused: str | None = None
 
     def percentile_ms(self, q: float) -> float | None:
@@ -118,6 +120,7 @@ class Loop:
             interval = self.config.controller.tick
             at = (self._clock() // interval + 1) * interval
             await asyncio.sleep(at - self._clock())
+            self.pulse.delay = max(0.0, self._clock() - at)
             try:
                 await self.tick(at)
             except MeshctlError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import shutil
 import sys
@@ -31,6 +32,12 @@ from meshctl.control.governor import Budget, Governed, TrainingFailedError
 from meshctl.control.journal import Journal
 from meshctl.control.past import TRAINABLE
 from meshctl.control.watch import stored_references
+
+HOLDOUT = BundleSettings().holdout
+"""The newest share of a series that a training must not learn from."""
+
+MOST_TRIES = 5
+"""Trainings for one drift; then the schedule's must do."""
 
 HOLE = "telemetry hole"
 """The cause of drift that asks for repair, not for training."""
@@ -68,22 +75,25 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What decides on the next training, all in seconds since the epoch: the last one that was tried (None: none was),
-    and the drift that waits for one.
+    """What decides on the next training: when the last one was tried (seconds since the epoch; None: none was), the
+    drift that waits for one, and how many trainings for that drift brought nothing better.
     """
 
     last: float | None
     drift: Drift | None
     champion: bool
+    tries: int = 0
 
 
 def due(now: float, state: Standing, every: float, pause: float) -> Due | None:
-    """Whether to train now. Between two trainings lies at least ``pause``, whatever the reason."""
+    """Whether to train now. Between two trainings lies at least ``pause``, whatever the reason; for the same drift
+    twice as long each time, because what came after it is what there is to learn from.
+    """
     if state.last is not None and now - state.last < pause:
         return None
     if not state.champion:
         return Due("first", "there are no learned models")
-    if state.drift is not None:
+    if state.drift is not None and (state.last is None or now - state.last >= pause * 2**state.tries):
         return Due("drift", f"drift of {state.drift.series} ({state.drift.cause})")
     if state.last is None or now - state.last >= every:
         return Due("schedule", "forecast.retrain.every has passed")
@@ -100,10 +110,10 @@ def cache_of(config: MeshConfig) -> Path:
     return config.forecast.cache_dir or config.controller.state_dir / "models"
 
 
-def order_of(config: MeshConfig, reason: str, now: float, *, seeded: bool) -> training.Order:
-    """What a training of this mesh is told."""
+def order_of(config: MeshConfig, reason: str, now: float, *, seeded: bool, holdout: float = HOLDOUT) -> training.Order:
+    """What a training of this mesh is told. ``holdout``: the newest share that it must not learn from."""
     return training.Order(
-        settings=BundleSettings(seconds=config.forecast.train_seconds, horizon=config.forecast.horizon),
+        settings=BundleSettings(config.forecast.train_seconds, horizon=config.forecast.horizon, holdout=holdout),
         registry=registry_of(config).folder,
         reason=reason,
         now=now,
@@ -136,6 +146,7 @@ class Retrainer:
         self._last: float | None = None
         self._retry = 0.0
         self._drift: Drift | None = None
+        self._tries = 0
         self._seen: int | None = None  # the champion that was looked at last, whether it could be used or not
         self._changing = asyncio.Lock()
 
@@ -163,8 +174,9 @@ class Retrainer:
         if self._active() != self._seen:
             await self._take()
         for drift in self._forecasts.take_drifts():
-            self._drift = self._drift if drift.cause == HOLE else drift
-        state = Standing(self._last, self._drift, self.model.generation is not None)
+            if drift.cause != HOLE:
+                self._drift, self._tries = drift, 0
+        state = Standing(self._last, self._drift, self.model.generation is not None, self._tries)
         wanted = due(now, state, self._retrain.every, self._retrain.pause)
         if wanted is not None and now >= self._retry:
             await self._train(wanted, now)
@@ -226,7 +238,7 @@ class Retrainer:
             return
         bundle = await asyncio.to_thread(restored, champion.artifact)
         await self._forecasts.adopt(bundle.models, stored_references(card, past.step, past.season))
-        self._drift = None
+        self._drift, self._tries = None, 0
         names, count = ", ".join(model.name for model in bundle.models), len(card["data"]["series"])
         how = (
             "taken from the cache" if card.get("cached") else f"trained in {card.get('seconds', 0.0):.1f} s of CPU time"
@@ -247,13 +259,14 @@ class Retrainer:
                 )
             self._retry = now + _RETRY
             return
-        self._last, self._drift = now, None
+        self._last, drift = now, self._drift if wanted.kind == "drift" else None
         before = self._active()
         if self.model.generation is None:
             steps = sum(len(one.values) for one in series)
             self.model = ModelState("training", f"on {steps} steps of {len(series)} series")
         self._say(f"training begins: {wanted.reason}", due=wanted.kind)
-        order = order_of(self._config, wanted.reason, now, seeded=past.seeded)
+        holdout = half_since(drift, series, now) if drift is not None else HOLDOUT
+        order = order_of(self._config, wanted.reason, now, seeded=past.seeded, holdout=holdout)
         outcome = "failed"
         try:
             number = await self._in_child(series, order)
@@ -264,7 +277,16 @@ class Retrainer:
         finally:
             seconds = self.governed.seconds if self.governed else 0.0
             self.governed = None
+            self._tried(drift, outcome)
             self._say(f"training ended: {outcome}", outcome=outcome, training_seconds=round(seconds, 3))
+
+    def _tried(self, drift: Drift | None, outcome: str) -> None:
+        """A drift waits until what was trained for it is better than what there was, or there is no hope."""
+        if drift is None or drift is not self._drift:
+            return
+        self._tries += 1
+        if outcome == "promoted" or self._tries >= MOST_TRIES:
+            self._drift, self._tries = None, 0
 
     async def _in_child(self, series: Sequence[Series], order: training.Order) -> int:
         folder = self.registry.folder / "training"
@@ -319,6 +341,14 @@ class Retrainer:
         return {"seconds": round(governed.seconds, 1), "used_last_hour": round(self._budget.used, 1)} | (
             governed.progress() or {}
         )
+
+
+def half_since(drift: Drift, series: Sequence[Series], now: float) -> float:
+    """The share of a series to hold out of a training after a drift: half of what came since, so that there is
+    something to learn from and something to be judged by; never more than usual.
+    """
+    length = next((len(one.values) * one.step for one in series if one.name == drift.series), math.inf)
+    return min(HOLDOUT, max(0.0, now - drift.since) / 2.0 / length)
 
 
 def _last_training(registry: Registry) -> float | None:

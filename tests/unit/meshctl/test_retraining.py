@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from forecasting.batch import Batch
 from forecasting.bundle import Bundle
 from forecasting.drift import Drift
 from forecasting.errors import ArtifactError
+from forecasting.series import Series
 from meshctl import config as config_module
 from meshctl.control.forecasts import Slot
+from meshctl.control.governor import TrainingFailedError
 from meshctl.control.past import DEMAND
-from meshctl.control.retraining import Due, Retrainer, Standing, due
+from meshctl.control.retraining import HOLDOUT, MOST_TRIES, Due, Retrainer, Standing, due, half_since
 from meshctl.server.app import ControlPlane, control_plane
 from tests.unit.meshctl.forecasting_support import DAY, MESH, bundle, damage, keep, observation, rates, series
 
@@ -77,6 +80,9 @@ DRIFT = Drift("frontend", "level", 0.5, 0.0, "more")
         (Standing(NOW - 1000, None, champion=True), None),
         (Standing(NOW - 1000, DRIFT, champion=True), "drift"),
         (Standing(NOW - 100, DRIFT, champion=True), None),
+        (Standing(NOW - 3599, DRIFT, champion=True, tries=2), None),
+        (Standing(NOW - 3600, DRIFT, champion=True, tries=2), "drift"),
+        (Standing(NOW - 21600, DRIFT, champion=True, tries=9), "schedule"),
         (Standing(NOW - 21600, None, champion=True), "schedule"),
         (Standing(None, None, champion=True), "schedule"),
     ],
@@ -84,6 +90,14 @@ DRIFT = Drift("frontend", "level", 0.5, 0.0, "more")
 def test_what_is_due(state: Standing, kind: str | None) -> None:
     found = due(NOW, state, every=21600.0, pause=900.0)
     assert (found and found.kind) == kind
+
+
+def test_half_of_what_came_since_a_drift_is_learned_from() -> None:
+    known = [Series("frontend", NOW - 1000.0, 1.0, np.ones(1000), DAY), Series("b", 0.0, 1.0, np.ones(9), DAY)]
+    assert half_since(replace(DRIFT, since=NOW - 100), known, NOW) == pytest.approx(0.05)
+    assert half_since(replace(DRIFT, since=NOW - 500), known, NOW) == HOLDOUT
+    assert half_since(replace(DRIFT, since=NOW + 5), known, NOW) == 0.0
+    assert half_since(replace(DRIFT, series="a stranger"), known, NOW) == 0.0
 
 
 # -- a real training -------------------------------------------------------------------------------------------------
@@ -359,6 +373,29 @@ async def test_a_new_level_is_told_counted_and_asks_for_training(plane: ControlP
     await plane.retrainer.look(NOW)
     assert [one.kind for one in began] == ["drift"]
     assert "frontend" in began[0].reason
+
+
+async def test_a_drift_waits_for_models_that_are_better(plane: ControlPlane) -> None:
+    """Twice as long each time, because there is more to learn from by then; and not for ever."""
+    remember(plane)
+    champions(plane, bundle(series(start=NOW - 1000)))
+    await plane.retrainer.prepare(NOW)
+    plane.forecasts.take_drifts = lambda: found.pop() if found else []  # type: ignore[method-assign]
+    found, asked = [[replace(DRIFT, since=NOW - 90)]], []
+
+    async def in_child(known: Any, order: Any) -> int:
+        asked.append((moment, order.settings.holdout))
+        raise TrainingFailedError("not today")
+
+    plane.retrainer._in_child = in_child  # type: ignore[method-assign, assignment]
+    plane.retrainer._last = NOW - 900
+    for moment in range(int(NOW), int(NOW) + 40_000, 100):
+        plane.retrainer._retrain = plane.retrainer._retrain.model_copy(update={"every": 1e9})
+        await plane.retrainer.look(float(moment))
+    waits = np.diff([moment for moment, _ in asked])
+    assert waits.tolist() == [1800.0, 3600.0, 7200.0, 14400.0]
+    assert len(asked) == MOST_TRIES
+    assert 0.0 < asked[0][1] < HOLDOUT
 
 
 async def test_a_hole_in_the_telemetry_is_told_but_asks_for_no_training(plane: ControlPlane) -> None:
