@@ -32,16 +32,16 @@ import numpy as np
 from forecasting import engines
 from forecasting.base import MEDIAN, QUANTILES
 from forecasting.batch import Batch
-from forecasting.conformal import LEVELS, differences
 from forecasting.ensemble import LEAST_SHARE, units
 from forecasting.evaluate.backtest import origins
+from forecasting.evaluate.contest import LastResiduals
 from forecasting.evaluate.stats import coverage, geometric_mean, pinball, relative_wape, worst_window_coverage
 from forecasting.evaluate.walk import Recorded, walk
 from forecasting.mixture import Mixture
 from forecasting.models.naive import LastValue
 from forecasting.models.recent import RecentMedian
 from forecasting.models.statistical import Ewma
-from forecasting.series import FloatArray, IntArray, Series
+from forecasting.series import FloatArray, Series
 
 H = 12
 STEPS = (1, 5, 12)
@@ -104,7 +104,6 @@ def network(series: Sequence[Series], steps: int, seed: int) -> Told:
 def own(job: tuple[Series, float, float, int]) -> tuple[dict[str, FloatArray], dict[str, float]]:
     """The linear model and the forests of one series from one cut to the next: answers and seconds by model."""
     from forecasting.models import boosting_training, linear
-    from forecasting.models.boosting import Boosting
 
     one, cut, until, seed = job
     first, after = int(cut * len(one.values)), int(until * len(one.values)) if until < 1 else len(one.values) + 1
@@ -116,9 +115,9 @@ def own(job: tuple[Series, float, float, int]) -> tuple[dict[str, FloatArray], d
     answers, seconds = {"linear": flat.predict(batch)}, {"linear": middle - began}
     if len(told[1]) >= boosting_training.LEAST:
         middle = time.perf_counter()
-        forests = boosting_training.fit(*told, seed=seed)
+        forests = boosting_training.grow(one.name, *told, seed=seed)
         seconds["boosting"] = time.perf_counter() - middle
-        answers["boosting"] = Boosting([one.name], forests).predict(batch)
+        answers["boosting"] = forests.predict(batch)
     return answers, seconds
 
 
@@ -204,21 +203,15 @@ def errors(one: Series, median: FloatArray) -> dict[int, float]:
 def losses(one: Series, values: FloatArray) -> dict[str, float]:
     """Pinball loss at 0.9 and 0.99, relative to last value with the empirical quantiles of its newest residuals."""
     counts = origins(len(one.values), H)
-    base = last_residuals(one, counts)
+    base = LastResiduals().predict(Batch.at(one, counts, H))
     result = {}
     for h in STEPS:
         actual = one.values[counts + h - 1]
         for q in (0.9, 0.99):
             mine = pinball(actual, values[counts, h - 1, QUANTILES.index(q)], q).sum()
-            theirs = pinball(actual, base[:, h - 1, list(LEVELS).index(q)], q).sum()
+            theirs = pinball(actual, base[:, h - 1, QUANTILES.index(q)], q).sum()
             result[f"{q} h{h}"] = float(mine / theirs)
     return result
-
-
-def last_residuals(one: Series, counts: IntArray) -> FloatArray:
-    """Last value and the quantiles of its newest 500 residuals, ``(N, H, U)``."""
-    recent = Batch.at(one, counts, H).newest(500 + H)
-    return np.asarray(recent[:, -1][:, None, None] + differences(recent, H))
 
 
 def covered(one: Series, values: FloatArray) -> dict[str, float]:

@@ -37,8 +37,7 @@ import torch
 
 from forecasting.base import Forecaster
 from forecasting.ensemble import Selector
-from forecasting.features import A, S
-from forecasting.models.boosting import DEPTH, KNOTS, Boosting, Forests
+from forecasting.models.boosting import DEPTH, FIGURES, KNOTS, UPPER_KNOTS, Boosting, Forests
 from forecasting.models.linear import F, Linear
 from forecasting.models.lstm import Lstm, Network
 from forecasting.models.statistical import Ewma
@@ -47,6 +46,8 @@ from forecasting.series import FloatArray, Series
 DAY, DAYS, STEP = 1_440, 8, 60.0
 HORIZON, REPLAY = 12, 60
 HIDDEN, TREES = 32, 120
+TAILS = {0.9: (60, DEPTH), 0.99: (60, DEPTH - 1)}
+"""Trees and levels of the upper quantiles' forests."""
 
 BUDGETS = {"median": 250.0, "first": 30.0, "process": 500.0}
 """Of 1,000 services; units as in the table."""
@@ -90,17 +91,18 @@ def models(names: Sequence[str]) -> list[Forecaster]:
     """EWMA, and trained models with random weights (last value is always there)."""
     rng, count = np.random.default_rng(1), len(names)
     linear = Linear(names, rng.normal(0.0, 0.05, (count, HORIZON, 1 + F)))
-    boosting = Boosting(names, [_forests(rng, count) for _ in KNOTS])
+    upper = {level: [_forests(rng, count, *shape) for _ in UPPER_KNOTS] for level, shape in TAILS.items()}
+    boosting = Boosting(names, [_forests(rng, count, TREES, DEPTH) for _ in KNOTS], upper)
     torch.manual_seed(0)
     return [Ewma(), linear, boosting, Lstm(Network(HORIZON, HIDDEN, count), names)]
 
 
-def _forests(rng: np.random.Generator, count: int) -> Forests:
-    inner = (count, TREES, 2**DEPTH - 1)
-    leaf = rng.standard_normal((count, TREES, 2**DEPTH), dtype=np.float32)
+def _forests(rng: np.random.Generator, count: int, trees: int, levels: int) -> Forests:
+    inner = (count, trees, 2**levels - 1)
+    leaf = rng.standard_normal((count, trees, 2**levels), dtype=np.float32)
     leaf *= 0.01
-    figure = rng.integers(0, S + A, inner, dtype=np.int16)
-    return Forests(figure, rng.standard_normal(inner, dtype=np.float32), leaf, np.zeros(count))
+    figure = rng.integers(0, FIGURES, inner, dtype=np.int8)
+    return Forests(figure, rng.standard_normal(inner, dtype=np.float32), leaf.astype(np.float16), np.zeros(count))
 
 
 def seen(names: Sequence[str], table: FloatArray, count: int) -> list[Series]:

@@ -53,12 +53,6 @@ class Batch:
             if rows.start < rows.stop:
                 yield one, rows, self.count[rows]
 
-    def pasts(self) -> Iterator[Series]:
-        """Every window as a series that ends at its origin: for models that read a whole history."""
-        for one, _, counts in self.groups():
-            for count in counts:
-                yield one if count == len(one.values) else one.until(int(count))
-
     def newest(self, width: int) -> FloatArray:
         """The newest ``width`` values of every window, cleaned, right-aligned, NaN where unknown: ``(N, width)``."""
         found: FloatArray | None = self.memo.get("newest")

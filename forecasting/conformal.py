@@ -40,7 +40,7 @@ TURNS = 8
 """Empirical quantiles are worked out anew for every eighth series in turn: they move slowly, and sorting is dear."""
 
 TRACKED_RATE, SCALED_RATE = 0.1, 0.03
-"""Of the two spreads that are tracked."""
+"""Of the spreads that are tracked: that of the mean miss, and those of learned models."""
 
 RATE = 0.05
 """Of the last calibration: about 20 misses in a row move a quantile by a usual error."""
@@ -54,8 +54,11 @@ START: FloatArray = np.array([-1.6, 1.3, 1.7, 2.6])
 NOTHING = 1e-9
 """What is told below this is 0: it is what the smallest scale leaves where a series never had any value but 0."""
 
-SPREADS = ("lstm", "lstm tracked", "residuals", "tracked", "last")
-"""Names of the K ways to spread quantiles around a median."""
+LEARNED = ("lstm", "boosting")
+"""Models whose own quantiles compete."""
+
+SPREADS = ("lstm", "boosting", "lstm tracked", "boosting tracked", "residuals", "tracked", "last")
+"""Names of the K ways to spread quantiles around a median; those of ``LEARNED`` come first, in its order."""
 
 
 @dataclass(slots=True, eq=False)
@@ -130,8 +133,10 @@ def differences(recent: FloatArray, horizon: int) -> FloatArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Centre:
-    """What quantiles are put around: the mixture's ``median`` and last value, ``last`` (both ``(N, H)``); ``gap (N, H,
-    U)``, the distance of a learned model's quantiles from its own median (NaN where none tells any); ``unit (N,)``.
+    """What quantiles are put around: the mixture's ``median`` and last value ``last (N, H)``; in units ``unit (N,)``.
+
+    ``gap (N, L, H, U)``: the distance of the quantiles of each of ``LEARNED`` from its own median, NaN where it tells
+    none.
     """
 
     median: FloatArray
@@ -165,7 +170,8 @@ class Spreads:
     differences: FloatArray
     miss: FloatArray
     tracked: Tracker
-    scaled: Tracker
+    network: Tracker
+    forests: Tracker
     phase: IntArray
     turn: IntArray
 
@@ -178,7 +184,8 @@ class Spreads:
             differences=np.zeros((count, horizon, U)),
             miss=np.full((count, horizon), np.nan),
             tracked=Tracker.at(count, horizon, 1.5 * START),
-            scaled=Tracker.at(count, horizon, np.sign(LEVELS - 0.5)),
+            network=Tracker.at(count, horizon, np.sign(LEVELS - 0.5)),
+            forests=Tracker.at(count, horizon, np.sign(LEVELS - 0.5)),
             phase=np.array([crc32(name.encode()) % TURNS for name in names], dtype=np.int64),
             turn=np.full(count, NEVER),
         )
@@ -197,12 +204,15 @@ class Spreads:
 
     def around(self, centre: Centre) -> FloatArray:
         """Quantiles ``(N, K, H, U)`` in the order of ``SPREADS``; NaN = has nothing to say yet."""
-        median, unit, gap = centre.median[..., None], centre.unit[:, None, None], centre.gap
+        median, unit = centre.median[..., None], centre.unit[:, None, None]
+        network, forests = np.moveaxis(centre.gap, 1, 0)
         miss = np.where(np.isfinite(self.miss), self.miss, centre.unit[:, None])[..., None]
         return np.stack(
             [
-                median + gap,
-                median + (np.abs(gap) + 0.1 * unit) * self.scaled.shift,
+                median + network,
+                median + forests,
+                median + (np.abs(network) + 0.1 * unit) * self.network.shift,
+                median + (np.abs(forests) + 0.1 * unit) * self.forests.shift,
                 median + unit * self.residuals.quantile,
                 median + (miss + 0.2 * unit) * self.tracked.shift,
                 centre.last[..., None] + self.differences,
@@ -216,7 +226,8 @@ class Spreads:
         """``actual (N, H)`` has come where ``spread (N, K, H, U)`` was told, and ``miss (N, H)`` from the median, in
         the series' unit (``unit (N, H)``: of an error). NaN teaches nothing.
         """
-        self.scaled.move(spread[:, SPREADS.index("lstm tracked")], actual, SCALED_RATE)
+        self.network.move(spread[:, SPREADS.index("lstm tracked")], actual, SCALED_RATE)
+        self.forests.move(spread[:, SPREADS.index("boosting tracked")], actual, SCALED_RATE)
         self.tracked.move(spread[:, SPREADS.index("tracked")], actual, TRACKED_RATE)
         self.residuals.add(miss / unit, moved)
         size = np.abs(miss)

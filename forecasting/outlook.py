@@ -17,17 +17,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from forecasting.base import MEDIAN, Forecast, Forecaster, lawful
-from forecasting.ensemble import Selected, Selector
+from forecasting.ensemble import Selector
 from forecasting.models import MODELS
-from forecasting.models.profile import profiles
 from forecasting.resolutions import DAY, Ladder, reconciled, rolled, rungs
+from forecasting.selected import Selected
 from forecasting.series import BoolArray, FloatArray, Series
 
 SPANS = {"1h": 3600.0, "1d": DAY}
 """Name and seconds of what is looked ahead."""
 
-SIMPLE = ("ewma", "median12", "median48", "seasonal_naive")
-"""Models, beside last value and the profiles of earlier days."""
+SIMPLE = ("ewma", "median12", "median48", "seasonal_naive", "profile1", "profile3", "profile7")
+"""Models, beside last value."""
 
 MOST_STEPS = 96
 """Steps that a span is cut into at most: a day in quarters of an hour."""
@@ -111,15 +111,16 @@ class Outlook:
     """Keeps the ladders and the mixtures of one mesh; ``update`` once per tick, ``ahead`` whenever somebody asks.
 
     ``base_step``: seconds of a tick; ``day``: seconds of a day (a replay at higher speed has shorter ones).
-    ``services``: how many are expected, which sets how fine the steps are. ``spans`` says the step of each span
+    ``services``: how many are expected, which sets how fine the steps are. ``beside``: a model that is one more member
+    of every mixture. ``spans`` says the step of each span
     that is forecast, ``skipped`` why another one is not.
     """
 
-    def __init__(self, base_step: float, day: float = DAY, services: int = 1) -> None:
+    def __init__(self, base_step: float, day: float = DAY, services: int = 1, beside: Forecaster | None = None) -> None:
         found = {name: step_for(seconds, base_step, day, services) for name, seconds in SPANS.items()}
         self.spans: dict[str, float] = {name: step for name, step in found.items() if step is not None}
         self.skipped = {name: _why_not(name, base_step, day) for name, step in found.items() if step is None}
-        self._base = base_step
+        self._base, self._beside = base_step, beside
         self._horizons: dict[float, int] = {}
         for name, step in self.spans.items():
             self._horizons[step] = max(self._horizons.get(step, 0), round(SPANS[name] / step))
@@ -173,7 +174,7 @@ class Outlook:
         self._homes[one.name] = home
 
     def _new_shard(self, now: float) -> _Shard:
-        mixtures = {step: _mixture(horizon) for step, horizon in self._horizons.items()}
+        mixtures = {step: _mixture(horizon, self._beside) for step, horizon in self._horizons.items()}
         done = {step: _complete(now, step) - hindsight(self._horizons[step]) for step in mixtures}
         return _Shard(mixtures, done, set(mixtures))
 
@@ -302,8 +303,8 @@ def _cut(one: Forecast, span: float) -> Forecast:
     return replace(one, values=one.values[: round(span / one.step)])
 
 
-def _mixture(horizon: int) -> Selector:
-    models: list[Forecaster] = [*(MODELS[name]() for name in SIMPLE), *profiles()]
+def _mixture(horizon: int, beside: Forecaster | None = None) -> Selector:
+    models = [MODELS[name]() for name in SIMPLE] + ([] if beside is None else [beside])
     return Selector(models, horizon=horizon, replay=0)  # hindsight is spread over ticks here
 
 

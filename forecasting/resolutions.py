@@ -23,12 +23,6 @@ DAY = 86_400.0
 STEPS = (60.0, 900.0, 3600.0)
 """Seconds per step of the rungs above the base tick."""
 
-SPANS = (300.0, 3600.0, DAY)
-"""Seconds of the horizons: 5 minutes, 1 hour, 1 day."""
-
-MOST_STEPS = 300
-"""A horizon is cut into at most this many steps while a coarser rung is left: five minutes of one-second ticks."""
-
 CAPACITY = 12_000
 """Values kept per rung: eight days of minutes, one more than a weekly look-up needs. At most 96 kB each."""
 
@@ -60,12 +54,6 @@ def rungs(base_step: float, day: float = DAY) -> tuple[float, ...]:
     """
     coarser = (step for step in STEPS if step > base_step and _divides(base_step, step) and _divides(step, day))
     return (base_step, *coarser)
-
-
-def rung_for(span: float, base_step: float, day: float = DAY) -> float:
-    """The step to forecast ``span`` seconds in: the finest rung that needs no more than ``MOST_STEPS``."""
-    ladder = rungs(base_step, day)
-    return next((step for step in ladder if span / step <= MOST_STEPS), ladder[-1])
 
 
 class Ladder:

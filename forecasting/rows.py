@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import Field, fields
+from dataclasses import Field, fields, is_dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,6 +25,16 @@ def _taken(part: Field[Any], value: Any, rows: IntArray | slice) -> Any:
     if part.metadata.get("shared"):
         return value
     return value[rows] if isinstance(value, np.ndarray) else taken(value, rows)
+
+
+def put_back(state: Any, rows: IntArray, part: Any) -> None:
+    """The inverse of ``taken``: write the rows of ``part`` to where they were in ``state``, in place."""
+    for one in fields(state):
+        mine, theirs = getattr(state, one.name), getattr(part, one.name)
+        if isinstance(mine, np.ndarray) and not one.metadata.get("shared"):
+            mine[rows] = theirs
+        elif is_dataclass(mine):
+            put_back(mine, rows, theirs)
 
 
 def chunks(rows: IntArray, size: int) -> list[IntArray]:

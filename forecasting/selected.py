@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from forecasting.base import QUANTILES, Forecast, column
+from forecasting.gates import Gate
 from forecasting.scores import Figures
 from forecasting.series import BoolArray, FloatArray, IntArray
 
@@ -19,27 +20,6 @@ MIXTURE, LAST = "mixture", "last"
 
 SHOWN = 0.005
 """Shares of the mixture below this are not worth a word."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """Whether the mixture may act in a bucket of steps, and by which figure: ``skill`` over ``scored`` intervals.
-
-    ``since`` is the absolute number of the interval in which it last opened or closed, -1 where it never did.
-    """
-
-    steps: str
-    open: bool
-    skill: float | None
-    scored: int
-    since: int
-
-    def told(self) -> str:
-        """One line for people."""
-        if self.skill is None:
-            return f"steps {self.steps}: {self.scored} scored ticks: too little history"
-        verb = "beats" if self.skill > 0 else "loses to" if self.skill < 0 else "equals"
-        return f"steps {self.steps}: {verb} last value (skill {self.skill:+.2f} over {self.scored} scored ticks)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

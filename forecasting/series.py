@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from forecasting.calendar import Covariates
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -22,7 +26,8 @@ class Series:
     (i+1)*step)``.
 
     ``start`` is in seconds since the epoch, ``step`` in seconds. ``season`` is the number of steps in one day
-    (a replay at higher speed has shorter days).
+    (a replay at higher speed has shorter days). ``covariates`` were measured beside it, cut as ``values`` are: none of
+    their rows belongs to an interval that ``values`` do not have.
     """
 
     name: str
@@ -30,6 +35,7 @@ class Series:
     step: float
     values: FloatArray
     season: int
+    covariates: Covariates | None = None
 
     @property
     def end(self) -> float:
@@ -43,12 +49,19 @@ class Series:
 
     def until(self, count: int) -> Series:
         """The first ``count`` values, copied: whoever holds the result cannot reach what comes later."""
-        return replace(self, values=self.values[:count].copy())
+        beside = self.covariates
+        past = None if beside is None else beside.until(count)
+        return replace(self, values=self.values[:count].copy(), covariates=past)
 
     def tail(self, count: int) -> Series:
         """The newest ``count`` values (a view)."""
-        cut = max(0, len(self.values) - count)
-        return replace(self, start=self.start + cut * self.step, values=self.values[cut:])
+        cut, beside = max(0, len(self.values) - count), self.covariates
+        return replace(
+            self,
+            start=self.start + cut * self.step,
+            values=self.values[cut:],
+            covariates=None if beside is None else beside.since(cut),
+        )
 
 
 def clean(values: FloatArray) -> FloatArray:

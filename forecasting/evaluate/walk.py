@@ -121,7 +121,6 @@ def run_mixture(series: Series, counts: IntArray, horizon: int, steps: int = STE
 def _members(past: Series, horizon: int, steps: int) -> list[Forecaster]:
     """The untrained models, and those that ``past`` is long enough for."""
     from forecasting.models import MODELS, boosting_training, linear  # noqa: PLC0415 - a name alone imports no library
-    from forecasting.models.boosting import Boosting  # noqa: PLC0415
     from forecasting.training import TrainSettings, train  # noqa: PLC0415
 
     models = [MODELS[name]() for name in NOT_TRAINED]
@@ -133,5 +132,5 @@ def _members(past: Series, horizon: int, steps: int) -> list[Forecaster]:
     if len(past.values) >= boosting_training.LEAST + horizon:
         windows = linear.windows(past, horizon)
         models.append(linear.Linear([past.name], linear.fit(*windows)[None]))
-        models.append(Boosting([past.name], boosting_training.fit(*windows)))
+        models.append(boosting_training.grow(past.name, *windows))
     return models

@@ -11,7 +11,7 @@ from importlib import import_module
 from forecasting.base import Forecaster
 
 
-def _lazy(module: str, factory: str, *arguments: int) -> Callable[[], Forecaster]:
+def _lazy(module: str, factory: str, *arguments: int | str) -> Callable[[], Forecaster]:
     def make() -> Forecaster:
         model: Forecaster = getattr(import_module(f"{__name__}.{module}"), factory)(*arguments)
         return model
@@ -25,6 +25,9 @@ MODELS: dict[str, Callable[[], Forecaster]] = {
     "median12": _lazy("recent", "RecentMedian", 12),
     "median48": _lazy("recent", "RecentMedian", 48),
     "seasonal_naive": _lazy("naive", "SeasonalNaive"),
+    "profile1": _lazy("profile", "named", "profile1"),
+    "profile3": _lazy("profile", "named", "profile3"),
+    "profile7": _lazy("profile", "named", "profile7"),
     "ets": _lazy("exponential", "Ets"),
     "theta": _lazy("theta", "Theta"),
     "sarimax": _lazy("sarimax", "Sarimax"),

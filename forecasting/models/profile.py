@@ -81,9 +81,9 @@ PROFILES = {"profile1": (1,), "profile3": (1, 2, 3), "profile7": (7,)}
 """Yesterday, the last three days, the same day last week."""
 
 
-def profiles() -> list[Profile]:
-    """One model for each of ``PROFILES``."""
-    return [Profile(name, days) for name, days in PROFILES.items()]
+def named(name: str) -> Profile:
+    """One of ``PROFILES``."""
+    return Profile(name, PROFILES[name])
 
 
 def _reach(batch: Batch) -> IntArray:

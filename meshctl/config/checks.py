@@ -1,4 +1,6 @@
-"""Checks over more than one field of a mesh file. Pure, but for asking whether a trace exists."""
+"""Checks over more than one field of a mesh file, and of holidays. Pure, but for asking whether a trace exists and what
+the tz database knows.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from meshctl.config.scalars import format_duration
 
 def check(config: MeshConfig) -> list[Problem]:
     """Every problem between fields, in the order of the file's sections."""
-    rules = (_services, _routes, _listeners, _leases, _timing, _guardrails, _retraining, _history)
+    rules = (_services, _routes, _listeners, _leases, _timing, _guardrails, _retraining, _history, _holidays)
     return [problem for rule in rules for problem in rule(config)]
 
 
@@ -153,3 +155,15 @@ def _history(config: MeshConfig) -> Iterator[Problem]:
         )
     if not history.trace.is_file():
         yield Problem((*path, "trace"), f"no such file: {history.trace}; paths start at the folder of the mesh file")
+
+
+def _holidays(config: MeshConfig) -> Iterator[Problem]:
+    given = config.forecast.holidays
+    if given is None:
+        return
+    from forecasting.calendar import Holidays, SettingError  # noqa: PLC0415 - heavy
+
+    try:
+        Holidays(given.country, given.subdivision, given.zone)
+    except SettingError as error:
+        yield Problem(tuple(error.setting.split(".")), error.problem)

@@ -286,6 +286,18 @@ class HistoryConfig(Section):
     """Rows before this time (UTC where it names no zone) are the past; all rows where unset."""
 
 
+class HolidaysConfig(Section):
+    """Whose public holidays forecasts know. Their effect is learned from the holidays in the history."""
+
+    country: Text
+    """The country's ISO 3166 code, such as DE."""
+    subdivision: Text | None = None
+    """The ISO 3166 code of a part of the country with holidays of its own, such as BY; only those of the whole country
+    where unset."""
+    zone: Text = "UTC"
+    """The time zone by whose clocks a holiday begins and ends, such as Europe/Berlin."""
+
+
 class RetrainConfig(Section):
     """When forecasters are trained again, and how much of the machine that may take: a process of its own, with a low
     priority, does it."""
@@ -321,6 +333,8 @@ class ForecastConfig(Section):
     mesh does not train them again; `<state_dir>/models` where unset. Generations in use are always there."""
     history: HistoryConfig | None = None
     """A recorded trace that seeds the history."""
+    holidays: HolidaysConfig | None = None
+    """Public holidays that forecasts know; none where unset."""
 
 
 class PlatformConfig(Section):

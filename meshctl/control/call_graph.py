@@ -168,9 +168,8 @@ def carried(
     Of a service with a caller whose ratio or future is unknown nothing is said: half a sum would be a wrong forecast.
     That is the case of every entry, which is called from outside.
 
-    It is one step along the graph, not ``forecasting.graph.propagated``: the forecast of a caller that is called itself
-    is better than what could be carried to it, and a tick of a thousand services has no time for quantiles that
-    no mixture reads.
+    It is one step along the graph, and of medians alone: the forecast of a caller that is called itself is better than
+    what could be carried to it, and a tick of a thousand services has no time for quantiles that no mixture reads.
     """
     told: dict[str, FloatArray] = {}
     silent: set[str] = set()

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import math
+from asyncio import Future
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from forecasting.base import QUANTILES, Forecaster
 from forecasting.batch import Batch
+from forecasting.calendar import Holidays
 from forecasting.drift import Drift, Reference
-from forecasting.ensemble import Gate, Selected, Selector
+from forecasting.ensemble import Selector
 from forecasting.errors import ArtifactError
+from forecasting.gates import Gate
 from forecasting.models import MODELS
+from forecasting.models.covariates import CovariateModel
 from forecasting.outlook import Ahead, Outlook
+from forecasting.selected import Selected
 from forecasting.series import FloatArray, Series
 from meshctl.config import MeshConfig
 from meshctl.control.call_graph import CallGraph
@@ -56,13 +61,27 @@ class Forecasts:
         self.made = 0
         self.watch = DriftWatch()
         self.graph = CallGraph(past.step)
-        self.outlook = Outlook(past.step, config.forecast.day, len(config.services))
+        holidays = holidays_of(config)
+        self.beside = CovariateModel(holidays)
+        days = None if holidays is None else self.beside  # metrics are not kept in coarser steps
+        self.outlook = Outlook(past.step, config.forecast.day, len(config.services), days)
         self._config = config
         self._journal = journal
         self._slots: dict[str, Slot] = {}
         self._selector = self._select(())
+        self._joining: Future[Selector] | None = None
         self._drifts: list[Drift] = []
         self._gates: dict[str, tuple[bool, ...]] = {}
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Who takes part in the mixture."""
+        return self._selector.names
+
+    @property
+    def joining(self) -> bool:
+        """Whether a mixture with another member is learning from the past, beside the ticks."""
+        return self._joining is not None and not self._joining.done()
 
     # -- models --------------------------------------------------------------------------------------------------
 
@@ -83,14 +102,35 @@ class Forecasts:
                 slot.model = named.get(name)
         else:
             slots = {name: Slot(name, model) for name, model in named.items()}
-            fresh = self._select(tuple(slots.values()))
-            await asyncio.to_thread(fresh.update, [one for one in series if one.name in self._config.services])
-            self._slots, self._selector = slots, fresh
+            fresh = await asyncio.to_thread(self._fresh, slots, series)
+            self._slots, self._selector, self._joining = slots, fresh, None
         self.watch.begin({**told, **known})
+
+    def _fresh(self, slots: Mapping[str, Slot], series: Sequence[Series]) -> Selector:
+        """A selector that has forecast the newest past in hindsight."""
+        fresh = self._select(tuple(slots.values()))
+        fresh.update([one for one in series if one.name in self._config.services])
+        return fresh
 
     def _select(self, learned: Sequence[Forecaster]) -> Selector:
         simple = [MODELS[name]() for name in SIMPLE]
-        return Selector([*simple, *learned, self.graph.model], horizon=self._config.forecast.horizon)
+        beside = [self.beside] if self._informed else []
+        return Selector([*simple, *learned, self.graph.model, *beside], horizon=self._config.forecast.horizon)
+
+    @property
+    def _informed(self) -> bool:
+        """Whether anything is known beside demand."""
+        return self._config.forecast.holidays is not None or self.past.informed
+
+    def _listen(self, series: Sequence[Series]) -> None:
+        """Take what is beside demand into the mixture, once there is something: as a learned model of a new name."""
+        joining = self._joining
+        if joining is not None and joining.done():
+            self._joining = None
+            self._selector = joining.result()
+        elif joining is None and self._informed and self.beside.name not in self._selector.names:
+            loop = asyncio.get_running_loop()
+            self._joining = loop.run_in_executor(None, self._fresh, self._slots, series)
 
     def take_drifts(self) -> list[Drift]:
         """What has drifted since the last call."""
@@ -105,6 +145,7 @@ class Forecasts:
         self.past.record(observation, masked)
         await asyncio.to_thread(self.graph.tick, observation, masked, self.selected)
         series = [one for one in self.past.series() if one.name in observation.services]
+        self._listen(series)
         chosen, drifts = await asyncio.to_thread(self._forecast, series, planted)
         self.selected = {one.name: selected for one, selected in zip(series, chosen, strict=True)}
         self.made += len(self.selected)
@@ -163,6 +204,12 @@ def _try(models: Sequence[Forecaster], past: Past, horizon: int) -> None:
             raise ArtifactError(f"model {model.name} does not answer ({error!r}); train it again") from error
         if told.shape != (len(names), horizon, len(QUANTILES)):
             raise ArtifactError(f"model {model.name} answers with shape {told.shape}; train it again")
+
+
+def holidays_of(config: MeshConfig) -> Holidays | None:
+    """The holidays that a mesh file names."""
+    named = config.forecast.holidays
+    return None if named is None else Holidays(named.country, named.subdivision, named.zone)
 
 
 def lead_steps(config: MeshConfig) -> int:

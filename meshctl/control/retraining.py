@@ -36,6 +36,9 @@ from meshctl.control.watch import stored_references
 HOLDOUT = BundleSettings().holdout
 """The newest share of a series that a training must not learn from."""
 
+_SPARE = 5
+"""Steps by which the estimated onset of a drift may be wrong."""
+
 MOST_TRIES = 5
 """Trainings for one drift; then the schedule's must do."""
 
@@ -76,12 +79,14 @@ class Due:
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What decides on the next training: when the last one was tried (seconds since the epoch; None: none was), the
-    drift that waits for one, and how many trainings for that drift brought nothing better.
+    drift that waits for one, from when on enough has come since to learn from it, and how many trainings for it
+    brought nothing better.
     """
 
     last: float | None
     drift: Drift | None
     champion: bool
+    enough_at: float = 0.0
     tries: int = 0
 
 
@@ -93,7 +98,8 @@ def due(now: float, state: Standing, every: float, pause: float) -> Due | None:
         return None
     if not state.champion:
         return Due("first", "there are no learned models")
-    if state.drift is not None and (state.last is None or now - state.last >= pause * 2**state.tries):
+    waited = state.last is None or now - state.last >= pause * 2**state.tries
+    if state.drift is not None and waited and now >= state.enough_at:
         return Due("drift", f"drift of {state.drift.series} ({state.drift.cause})")
     if state.last is None or now - state.last >= every:
         return Due("schedule", "forecast.retrain.every has passed")
@@ -174,9 +180,10 @@ class Retrainer:
         if self._active() != self._seen:
             await self._take()
         for drift in self._forecasts.take_drifts():
-            if drift.cause != HOLE:
+            if drift.cause != HOLE and self._drift is None:  # one training is for whatever else comes meanwhile, too
                 self._drift, self._tries = drift, 0
-        state = Standing(self._last, self._drift, self.model.generation is not None, self._tries)
+        enough = enough_at(self._drift, self._config) if self._drift is not None else 0.0
+        state = Standing(self._last, self._drift, self.model.generation is not None, enough, self._tries)
         wanted = due(now, state, self._retrain.every, self._retrain.pause)
         if wanted is not None and now >= self._retry:
             await self._train(wanted, now)
@@ -341,6 +348,12 @@ class Retrainer:
         return {"seconds": round(governed.seconds, 1), "used_last_hour": round(self._budget.used, 1)} | (
             governed.progress() or {}
         )
+
+
+def enough_at(drift: Drift, config: MeshConfig) -> float:
+    """When so much has come since a drift that a training can learn from one half and be judged by the other."""
+    steps = training.LEAST_WINDOWS + config.forecast.horizon + _SPARE
+    return drift.since + 2 * steps * config.controller.tick
 
 
 def half_since(drift: Drift, series: Sequence[Series], now: float) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from forecasting.drift import Detector, Drift, DriftError, Reference, reference
-from forecasting.ensemble import Selected
+from forecasting.selected import Selected
 from forecasting.series import Series
 
 NOMINAL = 0.95

@@ -109,8 +109,9 @@ class Nursery:
         self._folder = folder
         self._death = _death_with_parent()
         self._children: dict[int, Child] = {}
-        self._waits: set[asyncio.Task[None]] = set()
+        self._waits: dict[Child, asyncio.Task[None]] = {}
         self._on_end = on_end
+        self._closed = asyncio.Event()
 
     @property
     def running(self) -> tuple[Child, ...]:
@@ -129,8 +130,10 @@ class Nursery:
         """Start ``argv``. Its output is appended to ``<folder>/<name>.log``, or what it prints to the file ``stdout``.
 
         With ``pipe_errors`` the caller reads its standard error.
-        Raises :class:`DemoError` if the program cannot be started.
+        Raises :class:`DemoError` if the program cannot be started, and once ``stop_all`` was asked for.
         """
+        if self._closed.is_set():
+            raise DemoError(f"{name}: not started, since everything is being stopped")
         log = self._folder / f"{name}.log"
         with log.open("ab") as file, (stdout or log).open("ab") as printed:
             try:
@@ -145,13 +148,16 @@ class Nursery:
                 )
             except OSError as error:
                 raise DemoError(f"{name}: cannot start {argv[0]} ({error.strerror}); is it installed?") from error
-        return self._register(Child(name, component, process, log))
+        child = self._register(Child(name, component, process, log))
+        if self._closed.is_set():  # while the process was made: whoever stops all has not seen it
+            child.send(signal.SIGKILL)
+            raise DemoError(f"{name}: ended as soon as it was started, since everything is being stopped")
+        return child
 
     def _register(self, child: Child) -> Child:
         self._children[child.pid] = child
-        task = asyncio.create_task(self._forget_at_end(child))
-        self._waits.add(task)
-        task.add_done_callback(self._waits.discard)
+        self._waits[child] = asyncio.create_task(self._forget_at_end(child))
+        self._waits[child].add_done_callback(lambda _: self._waits.pop(child))
         return child
 
     async def _forget_at_end(self, child: Child) -> None:
@@ -161,9 +167,14 @@ class Nursery:
             self._on_end(child)
 
     async def stop_all(self, grace: float) -> None:
-        """End every child: SIGTERM, then SIGKILL after ``grace`` seconds."""
-        await asyncio.gather(*(child.stop(grace) for child in self.running))
-        await asyncio.gather(*self._waits)
+        """End every child: SIGTERM, then SIGKILL after ``grace`` seconds. From now on none is started.
+
+        Only those are waited for that run now: one whose process is just being made is killed by who makes it.
+        """
+        self._closed.set()
+        there = dict(self._waits)
+        await asyncio.gather(*(child.stop(grace) for child in there))
+        await asyncio.gather(*there.values())
 
     def kill_all(self) -> None:
         """SIGKILL for every child, at once."""

@@ -133,13 +133,16 @@ class Supervisor:
             await asyncio.sleep(interval)
 
     async def stop(self, grace: float = 3.0) -> None:
-        """End every child: replicas, and whatever else was started from the nursery."""
+        """End every child: replicas, and whatever else was started from the nursery. None is started meanwhile.
+
+        Processes end before the lives of their replicas, so that all have the same ``grace`` at the same time.
+        """
         self._stopping = True
         await self.nursery.stop_all(grace)
         for life in tuple(self._lives):
             life.cancel()
         await asyncio.gather(*self._lives, return_exceptions=True)
-        await self.nursery.stop_all(0.1)  # what was just being started
+        await self.nursery.stop_all(0.1)  # what was being started, and killed for it, is gone
         if self._session is not None:
             await self._session.close()
 

@@ -20,7 +20,7 @@ import structlog
 from aiohttp import web
 from watchfiles import awatch
 
-from forecasting.ensemble import Selected
+from forecasting.selected import Selected
 from meshctl import config as config_module
 from meshctl.actuators.xds import XdsPublisher
 from meshctl.config import MeshConfig, resources
@@ -140,6 +140,8 @@ class ControlPlane:
         """One tick's metrics."""
         metrics = self.metrics
         metrics.observe("meshctl_tick_duration_seconds", self.loop.pulse.durations[-1])
+        if self.loop.pulse.delay is not None:
+            metrics.observe("meshctl_tick_delay_seconds", self.loop.pulse.delay)
         metrics.add("meshctl_ticks_total", outcome="ok")
         metrics.set("meshctl_xds_groups_held_back", len(self.xds.rollouts()))
         metrics.set("meshctl_faults_active", float(self.loop.faults.active(observation.time) is not None))

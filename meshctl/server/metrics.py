@@ -96,6 +96,13 @@ METRICS: tuple[Metric, ...] = (
         (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
     ),
     Metric(
+        "meshctl_tick_delay_seconds",
+        "histogram",
+        (),
+        "From when a tick was due until it began: what held it up is whatever else the process or the machine did.",
+        (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 1, 2.5),
+    ),
+    Metric(
         "meshctl_ticks_total", "counter", ("outcome",), "Ticks by outcome (ok, silent: no sidecar reported, failed)."
     ),
     Metric(
@@ -116,6 +123,12 @@ METRICS: tuple[Metric, ...] = (
         "gauge",
         ("service",),
         "Share of values that lately were at or below the 0.95 quantile as forecast, over all steps.",
+    ),
+    Metric(
+        "meshctl_forecast_outlook",
+        "gauge",
+        ("service", "span", "quantile"),
+        "Requests per second that are forecast for the end of a span (1h, 1d): expected (0.5), and 0.9 quantile.",
     ),
     Metric(
         "meshctl_forecast_drift_total",

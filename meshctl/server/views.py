@@ -7,11 +7,12 @@ from dataclasses import asdict
 from typing import Any
 
 from forecasting.drift import Drift
-from forecasting.ensemble import Gate, Selected
 from forecasting.errors import ArtifactError
+from forecasting.gates import Gate
 from forecasting.graph import Ratio
 from forecasting.outlook import Ahead
 from forecasting.registry import Generation, Registry, Swap
+from forecasting.selected import Selected
 from meshctl.config import MeshConfig
 from meshctl.control.faults import FaultRecord
 from meshctl.control.loop import Loop

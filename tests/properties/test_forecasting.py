@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from forecasting.base import MEDIAN, QUANTILES, forecasts
 from forecasting.batch import Batch
 from forecasting.conformal import BESIDE, LEVELS, NOTHING, START, Tracker, U, complete
-from forecasting.ensemble import Selected, Selector
+from forecasting.ensemble import Selector
 from forecasting.features import Features, features
 from forecasting.mixture import Mixture
 from forecasting.models.naive import LastValue
 from forecasting.models.statistical import Ewma
+from forecasting.selected import Selected
 from forecasting.series import CEILING, FloatArray, Series, clean
 
 SPECIAL = st.sampled_from([0.0, float("nan"), float("inf"), float("-inf"), -1.0, 1e300, 5e-324])

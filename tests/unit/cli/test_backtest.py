@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,8 +23,11 @@ from click.testing import CliRunner, Result
 
 from forecasting import engines
 from forecasting.evaluate import report
+from forecasting.evaluate.contest import contestants
+from forecasting.models.prophet import MissingPackageError
 from forecasting.series import Series
 from meshctl.cli import main
+from meshctl.cli.backtest import USUAL
 from meshctl.history.database import Database
 
 START = 1_700_000_100.0
@@ -73,6 +77,12 @@ def document(result: Result) -> dict[str, Any]:
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(result.stdout)
     return found
+
+
+def test_the_help_names_the_models_that_take_part_by_default() -> None:
+    assert list(USUAL) == [one.name for one in contestants()]
+    result = CliRunner().invoke(main, ["forecast", "backtest", "--help"], prog_name="meshctl")
+    assert f"[default: {', '.join(USUAL)}]" in re.sub(r"\s+", " ", result.stdout)
 
 
 # -- what comes out --
@@ -241,6 +251,14 @@ def test_usage_errors(arguments: list[str], expected: str) -> None:
 def test_a_missing_ray_says_how_to_get_it(csv: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     assert "pip install 'meshctl[ray]'" in refused("--csv", csv(), "--engine", "ray")
+
+
+def test_a_missing_prophet_says_how_to_get_it(csv: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*_: object, **__: object) -> None:
+        raise MissingPackageError("forecasting model 'prophet' needs package prophet: pip install 'meshctl[prophet]'")
+
+    monkeypatch.setattr(engines, "run", lacking)  # whether it is installed here or not
+    assert "pip install 'meshctl[prophet]'" in refused("--csv", csv(), "--models", "prophet")
 
 
 def test_a_lost_process_is_an_internal_error(csv: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from forecasting.registry import Registry
+from forecasting.ensemble import DuplicateSeriesError
+from forecasting.errors import ArtifactError, ForecastingError, TrainingError
+from forecasting.registry import Registry, RegistryError
 from meshctl.cli import main
+from meshctl.control import training
 from meshctl.control.past import DEMAND
 from meshctl.history.database import Database
 from tests.unit.meshctl.forecasting_support import MESH, bundle, keep, rates, series
@@ -80,6 +83,30 @@ def test_too_little_history_is_a_usage_error_that_says_what_to_do(mesh: Path) ->
     assert result.exit_code == 2
     assert "100 steps of history, 500 are needed" in result.stderr
     assert "forecast.history" in result.stderr
+
+
+@pytest.mark.parametrize("kind", [RegistryError, DuplicateSeriesError, TrainingError, ArtifactError])
+def test_what_the_library_refuses_is_an_internal_error(
+    kind: type[ForecastingError], mesh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise kind("models: cannot be changed; check space and permissions")
+
+    remember(mesh, 1000)
+    monkeypatch.setattr(training, "learn", refuse)
+    result = train(mesh)
+    assert (result.exit_code, result.stdout) == (70, "")
+    assert result.stderr.endswith(
+        "error: no models were trained: models: cannot be changed; check space and permissions\n"
+    )
+
+
+def test_a_registry_that_cannot_be_written_is_an_internal_error(mesh: Path) -> None:
+    remember(mesh, 1000)
+    (mesh.parent / "state" / "models").write_text("in the way")
+    result = train(mesh, "--seconds", "0.2")
+    assert result.exit_code == 70
+    assert re.search(r"^error: no models were trained: .*models: cannot be changed", result.stderr, re.MULTILINE)
 
 
 def test_ctrl_c_ends_it_at_once(mesh: Path) -> None:

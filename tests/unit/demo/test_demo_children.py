@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -105,6 +106,46 @@ async def test_stopping_asks_first_and_kills_who_does_not_listen(tmp_path: Path)
     assert (polite.returncode, stubborn.returncode) == (-signal.SIGTERM, -signal.SIGKILL)
     assert nursery.running == ()
     assert "signal 9" in stubborn.obituary()
+
+
+async def test_what_is_being_started_meanwhile_is_not_waited_for_but_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is made while the others are told to end is nobody's: it must not be waited for until it ends."""
+    nursery, begun, stopping = Nursery(tmp_path), asyncio.Event(), asyncio.Event()
+    child = await nursery.spawn("first", "x", SLEEP)
+    make, stop = asyncio.create_subprocess_exec, Child.stop
+
+    async def made_late(*argv: str, **options: Any) -> asyncio.subprocess.Process:
+        begun.set()
+        await stopping.wait()
+        return await make(*argv, **options)
+
+    async def stopped_later(one: Child, grace: float) -> int:
+        stopping.set()
+        with pytest.raises(DemoError, match="late: ended as soon as it was started"):
+            await late
+        return await stop(one, grace)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", made_late)
+    late = asyncio.create_task(nursery.spawn("late", "x", SLEEP))
+    await begun.wait()
+    with monkeypatch.context() as patch:
+        patch.setattr(Child, "stop", stopped_later)
+        async with asyncio.timeout(20):
+            await nursery.stop_all(grace=5.0)
+    assert child.returncode == -signal.SIGTERM
+    async with asyncio.timeout(20):
+        await nursery.stop_all(grace=5.0)
+    assert nursery.running == ()
+
+
+async def test_once_all_is_stopped_nothing_is_started(tmp_path: Path) -> None:
+    nursery = Nursery(tmp_path)
+    await nursery.stop_all(grace=1.0)
+    with pytest.raises(DemoError, match="c: not started, since everything is being stopped"):
+        await nursery.spawn("c", "x", SLEEP)
+    assert nursery.running == ()
 
 
 async def test_a_childs_own_children_end_with_it(tmp_path: Path) -> None:

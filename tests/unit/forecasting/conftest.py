@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Protocol
 
@@ -18,11 +19,24 @@ from forecasting.models.linear import Linear
 from forecasting.models.lstm import Lstm
 from forecasting.series import FloatArray, Series
 from forecasting.training import TrainSettings, train
+from tests.support import extras
 
 NAN = float("nan")
 H = 12
 
 SEASON = 96
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    extras.prepare(config, items)
+
+
+@pytest.fixture(autouse=True)
+def extra(request: pytest.FixtureRequest) -> Iterator[None]:
+    """``@pytest.mark.extras("ray")``: package ray can be imported, by processes that the test starts as well."""
+    mark = request.node.get_closest_marker("extras")
+    with extras.importable(mark.args[0]) if mark else nullcontext():
+        yield
 
 
 class Make(Protocol):

@@ -103,14 +103,6 @@ def test_the_time_of_the_first_step_ahead() -> None:
     assert batch.step.tolist() == [5.0, 60.0]
 
 
-def test_whole_histories_end_at_their_origins_and_are_not_copied_for_nothing() -> None:
-    past, whole = counts(7, 20).pasts()
-    np.testing.assert_array_equal(past.values, np.arange(7.0))
-    assert past.end == 135.0
-    assert past.values.base is None  # nobody can reach on from there
-    assert whole is COUNTING
-
-
 @pytest.mark.parametrize("batch", [Batch.now([], 3), Batch.at(COUNTING, np.array([], dtype=np.int64), 3)])
 def test_no_window_gives_empty_tables(batch: Batch) -> None:
     assert len(batch) == 0
@@ -118,7 +110,6 @@ def test_no_window_gives_empty_tables(batch: Batch) -> None:
     assert batch.seasons_ago(1, -2, 3).shape == (0, 5)
     assert batch.actual().shape == (0, 3)
     assert batch.season.shape == batch.step.shape == batch.first_ahead.shape == (0,)
-    assert list(batch.pasts()) == []
 
 
 @pytest.mark.parametrize("look", LOOKS)

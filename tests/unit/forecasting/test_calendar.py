@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,8 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forecasting import calendar
-from forecasting.calendar import CalendarError, Covariates, aligned, holiday_flags
-from forecasting.series import Series
+from forecasting.calendar import (
+    CalendarError,
+    Covariates,
+    Holidays,
+    SettingError,
+    aligned,
+    holiday_effect,
+    holiday_flags,
+)
+from forecasting.series import FloatArray, Series
 
 NAN = float("nan")
 
@@ -26,9 +35,11 @@ def at(text: str, zone: str = "UTC") -> float:
 
 @pytest.fixture
 def fresh() -> Iterator[None]:
-    calendar._year.cache_clear()
+    for cached in (calendar._year, calendar._spans):
+        cached.cache_clear()
     yield
-    calendar._year.cache_clear()
+    for cached in (calendar._year, calendar._spans):
+        cached.cache_clear()
 
 
 class TestHolidays:
@@ -117,6 +128,74 @@ class TestHolidays:
         with pytest.raises(CalendarError, match=r"forecast\.holidays\.zone: no time zone .*Europe/Berlin"):
             holiday_flags([0.0], "DE", zone=zone)
 
+    def test_what_is_wrong_and_near_is_said_apart_from_the_setting(self) -> None:
+        with pytest.raises(SettingError) as caught:
+            Holidays("DE", "BY", "Europe/Brlin")
+        assert caught.value.setting == "forecast.holidays.zone"
+        assert caught.value.problem == "no time zone 'Europe/Brlin'; did you mean Europe/Berlin?"
+
+    def test_holidays_are_told_apart_by_their_begin(self) -> None:
+        christmas, boxing = (at(f"2024-12-{day}T00:00", "Europe/Berlin") for day in (25, 26))
+        times = np.array([[christmas - 1, christmas + 5], [boxing + 86_399, boxing + 86_400]])
+        np.testing.assert_array_equal(
+            Holidays("DE", zone="Europe/Berlin").begins(times), [[NAN, christmas], [boxing, NAN]]
+        )
+
+    def test_every_year_that_has_a_date(self) -> None:
+        assert holiday_flags([-62_135_596_800.0, 2.5e11, 1e15, -1e15], "US").shape == (4,)
+
+
+WEEK = 7 * 24
+
+
+class TestEffect:
+    """Hourly values over ten weeks; begins are those of three holidays."""
+
+    @staticmethod
+    def begins(*days: int) -> FloatArray:
+        told = np.full(10 * WEEK, NAN)
+        for day in days:
+            told[24 * day : 24 * day + 24] = day
+        return told
+
+    def test_it_is_the_ratio_to_the_weeks_around(self) -> None:
+        begins = self.begins(17, 31, 45)
+        rates = np.tile(np.arange(1.0, WEEK + 1), 10) * np.where(np.isfinite(begins), 0.5, 1.0)
+        assert holiday_effect(rates, begins, 24) == pytest.approx(0.5)
+
+    def test_neighbouring_holidays_do_not_stand_for_ordinary_days(self) -> None:
+        begins = self.begins(17, 24, 31)
+        rates = np.where(np.isfinite(begins), 50.0, 100.0)
+        assert holiday_effect(rates, begins, 24) == pytest.approx(0.5)
+
+    def test_noise_is_no_effect(self) -> None:
+        rates = 100.0 + np.random.default_rng(0).standard_normal(10 * WEEK)
+        assert holiday_effect(rates, self.begins(17, 31, 45), 24) == pytest.approx(1.0, abs=0.01)
+
+    def test_an_effect_that_varies_counts_less(self) -> None:
+        begins = self.begins(17, 31, 45)
+        rates = np.full(10 * WEEK, 100.0)
+        for day, factor in ((17, 0.3), (31, 0.9), (45, 0.5)):
+            rates[24 * day : 24 * day + 24] *= factor
+        found = holiday_effect(rates, begins, 24)
+        assert found is not None
+        assert 0.5 < found < 0.9
+
+    @pytest.mark.parametrize("days", [(), (17,), (17, 69)])  # the last one ends with the history: half a day is known
+    def test_fewer_than_two_holidays_say_nothing(self, days: tuple[int, ...]) -> None:
+        begins = self.begins(*days)
+        rates = np.full(10 * WEEK, 100.0)
+        rates[-18:] = NAN
+        assert holiday_effect(rates, begins, 24) is None
+
+    def test_it_is_bounded_and_needs_something_to_compare_with(self) -> None:
+        begins = self.begins(17, 31)
+        rates = np.where(np.isfinite(begins), 1e-9, 100.0)
+        assert holiday_effect(rates, begins, 24) == pytest.approx(1 / calendar.MOST)
+        assert holiday_effect(np.zeros(10 * WEEK), begins, 24) is None
+        assert holiday_effect(np.full(10 * WEEK, NAN), begins, 24) is None
+        assert holiday_effect(rates[:30], begins[:30], 24) is None
+
 
 def grid(count: int, start: float = 100.0) -> Series:
     return Series("shop", start, 10.0, np.zeros(count), 8640)
@@ -161,13 +240,48 @@ class TestCovariates:
         before, after = (aligned(grid(20), {"x": (times, one)}).until(count) for one in (values, later))
         np.testing.assert_array_equal(before.values, after.values)
 
-    def test_the_past_is_a_copy_and_the_tail_a_view(self) -> None:
+    def test_the_past_is_a_copy_and_the_rest_a_view(self) -> None:
         table = aligned(grid(3), {"x": ([100, 110, 120], [1, 2, 3])})
         past = table.until(2)
         past.values[:] = 9
         assert table["x"].tolist() == [1, 2, 3]
-        assert table.tail(2)["x"].tolist() == [2, 3]
-        assert table.tail(9)["x"].tolist() == [1, 2, 3]
+        assert table.since(1)["x"].tolist() == [2, 3]
+        assert table.since(0)["x"].tolist() == [1, 2, 3]
+
+    def test_a_table_may_begin_later_than_its_series(self) -> None:
+        table = Covariates(("x",), np.array([[5.0], [6.0], [7.0]]), begin=4)
+        assert (table.until(6)["x"].tolist(), table.until(6).begin) == ([5, 6], 4)
+        assert table.until(3)["x"].tolist() == []
+        assert (table.since(3)["x"].tolist(), table.since(3).begin) == ([5, 6, 7], 1)
+        assert (table.since(5)["x"].tolist(), table.since(5).begin) == ([6, 7], 0)
+        assert table.since(9)["x"].tolist() == []
+
+    def test_windows_know_the_rows_before_their_count(self) -> None:
+        table = Covariates(("x", "y"), np.array([[1.0, 10], [2, 20], [3, 30]]), begin=2)
+        found = table.before(np.array([5, 2, 3, 7, 0]), 2)
+        assert found.shape == (5, 2, 2)
+        np.testing.assert_array_equal(found[:, 0], [[2, 3], [NAN, NAN], [NAN, 1], [NAN, NAN], [NAN, NAN]])
+        np.testing.assert_array_equal(found[0, 1], [20, 30])
+
+    @given(
+        counts=st.lists(st.integers(0, 12), min_size=1, max_size=6), begin=st.integers(0, 5), width=st.integers(1, 9)
+    )
+    def test_a_window_is_the_tail_of_its_past(self, counts: list[int], begin: int, width: int) -> None:
+        table = Covariates(("x",), np.arange(6.0)[:, None], begin)
+        found = table.before(np.array(counts), width)[:, 0]
+        for row, count in zip(found, counts, strict=True):
+            whole = np.concatenate([np.full(width + begin, NAN), table["x"], np.full(20, NAN)])
+            np.testing.assert_array_equal(row, whole[count : count + width])
+
+    def test_a_series_carries_what_is_beside_it(self) -> None:
+        one = grid(4)
+        one = replace(one, covariates=aligned(one, {"x": ([100, 110, 120, 130], [1, 2, 3, 4])}))
+        for part, expected in ((one.until(2), [1, 2]), (one.tail(3), [2, 3, 4]), (one.until(3).tail(1), [3])):
+            assert part.covariates is not None
+            assert part.covariates["x"].tolist() == expected
+            assert len(part.values) == len(expected)
+        assert replace(one, name="other").covariates is one.covariates
+        assert grid(4).until(2).covariates is grid(4).tail(2).covariates is None
 
     def test_what_does_not_fit(self) -> None:
         with pytest.raises(CalendarError, match=r"'x': 2 times for 1 values"):

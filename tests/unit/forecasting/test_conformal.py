@@ -27,6 +27,7 @@ from forecasting.conformal import (
     floored,
 )
 from forecasting.series import BoolArray, FloatArray
+from tests.unit.forecasting.conftest import NAN
 
 HIGH, LOW = 2, 0  # among LEVELS: 0.95 and 0.05
 
@@ -44,7 +45,7 @@ def centre(count: int, horizon: int, unit: float = 2.0) -> Centre:
     return Centre(
         np.full((count, horizon), 100.0),
         np.full((count, horizon), 90.0),
-        np.tile([-5.0, 4.0, 6.0, 9.0], (count, horizon, 1)),
+        np.repeat(np.array([[-5.0, 4.0, 6.0, 9.0], [NAN, 3.0, 5.0, 7.0]])[None, :, None], horizon, 2).repeat(count, 0),
         np.full(count, unit),
     )
 
@@ -145,8 +146,9 @@ def test_what_means_nothing_is_0_and_what_is_unknown_stays_so() -> None:
 def test_spreads_stand_around_their_centre_in_the_order_of_their_names() -> None:
     spreads = Spreads.fresh(["a"], 2)
     around = dict(zip(SPREADS, spreads.around(centre(1, 2))[0], strict=True))
-    np.testing.assert_allclose(around["lstm"], np.tile([95.0, 104.0, 106.0, 109.0], (2, 1)))
-    np.testing.assert_allclose(around["lstm tracked"], around["lstm"] + 0.2 * np.sign(LEVELS - 0.5))
+    for name, told in (("lstm", [95.0, 104.0, 106.0, 109.0]), ("boosting", [NAN, 103.0, 105.0, 107.0])):
+        np.testing.assert_allclose(around[name], np.tile(told, (2, 1)))
+        np.testing.assert_allclose(around[f"{name} tracked"], around[name] + 0.2 * np.sign(LEVELS - 0.5))
     assert np.isnan(around["residuals"]).all()
     np.testing.assert_allclose(around["tracked"], np.tile(100.0 + 1.5 * START * 1.2 * 2.0, (2, 1)))
     np.testing.assert_allclose(around["last"], 90.0)
@@ -156,7 +158,8 @@ def test_a_model_without_quantiles_leaves_its_spreads_silent() -> None:
     told = centre(1, 2)
     told.gap[:] = np.nan
     silent = np.asarray(np.isnan(Spreads.fresh(["a"], 2).around(told)).all(axis=(0, 2, 3)))
-    assert [name for name, no in zip(SPREADS, silent, strict=True) if no] == ["lstm", "lstm tracked", "residuals"]
+    quiet = [name for name, no in zip(SPREADS, silent, strict=True) if no]
+    assert quiet == ["lstm", "boosting", "lstm tracked", "boosting tracked", "residuals"]
 
 
 def test_spreads_learn_how_much_the_median_misses_by() -> None:

@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forecasting import ensemble
+from forecasting import learning
 from forecasting.base import MEDIAN, QUANTILES, Forecaster, medians
 from forecasting.batch import Batch
 from forecasting.conformal import NOTHING
-from forecasting.ensemble import STALE, DuplicateSeriesError, Gate, Memory, Selected, Selector
+from forecasting.ensemble import STALE, DuplicateSeriesError, Selector
 from forecasting.errors import QuantileError
+from forecasting.gates import Gate
+from forecasting.learning import Memory
 from forecasting.models.naive import LastValue
 from forecasting.models.statistical import Ewma
+from forecasting.selected import Selected
 from forecasting.series import FloatArray, IntArray, Series, clean
 from tests.unit.forecasting.conftest import ODD, Make, Wave
 
@@ -462,7 +465,7 @@ def test_few_that_are_late_are_settled_as_if_all_were(
     late: list[int], wave: Wave, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     some, told = _late(late, wave)
-    monkeypatch.setattr(ensemble, "FEW", 10**9)  # nobody is few: the loop works on all rows
+    monkeypatch.setattr(learning, "FEW", 10**9)  # nobody is few: the loop works on all rows
     whole, expected = _late(late, wave)
     assert [[figures(one) for one in tick] for tick in told] == [[figures(one) for one in tick] for tick in expected]
     for (name, mine), (_, theirs) in zip(_arrays(some._memory), _arrays(whole._memory), strict=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from importlib import util
 from pathlib import Path
 
 import numpy as np
@@ -189,10 +188,10 @@ def test_no_windows_are_no_answers(model: Forecaster) -> None:
     assert model.predict(Batch.now([], 7)).shape == (0, 7, len(QUANTILES))
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize(
+    "name", [one if one not in OPTIONAL else pytest.param(one, marks=pytest.mark.extras(one)) for one in sorted(MODELS)]
+)
 def test_the_registry_makes_models_of_that_name(name: str) -> None:
-    if name in OPTIONAL and util.find_spec(name) is None:
-        pytest.skip(f"package {name} is not installed")
     assert MODELS[name]().name == name
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from forecasting import outlook as module
 from forecasting.base import MEDIAN, QUANTILES, Forecast
+from forecasting.models.recent import RecentMedian
 from forecasting.outlook import NEWCOMERS, REHEARSED, SPANS, Outlook, agreeing, hindsight, step_for
 from forecasting.resolutions import DAY, rolled
 from forecasting.series import FloatArray, Series
@@ -127,6 +128,13 @@ class TestUpdate:
             assert one.forecast.origin == 3 * DAY
             assert np.isfinite(one.forecast.values).all()
             assert (np.diff(one.forecast.values, axis=1) >= 0).all()
+
+    def test_a_model_beside_takes_part_in_every_span(self) -> None:
+        outlook = asked(Outlook(TICK, beside=RecentMedian(7)), [series(rates(3 * SEASON))])
+        for one in outlook.ahead("shop").values():
+            assert one.selected.standing.models[-1] == "median7"
+            assert "median7" in one.selected.losses
+        assert "median7" not in asked(Outlook(TICK), [series(rates(SEASON))]).ahead("shop")["1d"].selected.losses
 
     def test_nothing_is_said_before_the_rehearsal_is_over(self) -> None:
         outlook = asked(Outlook(TICK), [series(rates(SEASON))], 3)

@@ -7,7 +7,8 @@ import pytest
 
 from forecasting.base import MEDIAN
 from forecasting.batch import Batch
-from forecasting.models.profile import PROFILES, Profile, profiles
+from forecasting.models import MODELS
+from forecasting.models.profile import PROFILES, Profile
 from forecasting.series import FloatArray, Series
 
 DAY = 48
@@ -83,7 +84,7 @@ def test_what_comes_later_changes_nothing() -> None:
     values = np.random.default_rng(0).uniform(1.0, 9.0, 9 * DAY)
     series, horizon = Series("shop", 0.0, 1800.0, values, DAY), DAY
     counts = np.array([DAY, 2 * DAY + 5, 8 * DAY])
-    for model in profiles():
+    for model in (MODELS[name]() for name in PROFILES):
         inside = model.predict(Batch.at(series, counts, horizon))
         alone = [model.predict(Batch.now([series.until(int(count))], horizon))[0] for count in counts]
         np.testing.assert_array_equal(inside, alone)
@@ -92,7 +93,7 @@ def test_what_comes_later_changes_nothing() -> None:
 def test_a_row_does_not_depend_on_the_others() -> None:
     rng = np.random.default_rng(1)
     mixed = [Series(f"s{day}", 0.0, 60.0, rng.uniform(1.0, 9.0, 4 * day), day) for day in (1440, 96, 24, 1)]
-    for model in profiles():
+    for model in (MODELS[name]() for name in PROFILES):
         together = model.predict(Batch.now(mixed, 8))
         apart = [model.predict(Batch.now([one], 8))[0] for one in mixed]
         np.testing.assert_allclose(together, apart, rtol=1e-12)

@@ -11,12 +11,10 @@ from hypothesis.extra.numpy import arrays
 from forecasting.base import MEDIAN, QUANTILES, Forecast
 from forecasting.resolutions import (
     DAY,
-    SPANS,
     Ladder,
     ResolutionError,
     reconciled,
     rolled,
-    rung_for,
     rungs,
 )
 from forecasting.series import CEILING, FloatArray, Series
@@ -97,20 +95,6 @@ class TestRungs:
     )
     def test_what_is_coarser_and_fits(self, base: float, day: float, expected: tuple[float, ...]) -> None:
         assert rungs(base, day) == expected
-
-    @pytest.mark.parametrize(
-        ("base", "day", "expected"),
-        [(1, DAY, [1, 60, 900]), (5, DAY, [5, 60, 900]), (60, DAY, [60, 60, 900]), (3600, DAY, [3600] * 3)],
-    )
-    def test_each_horizon_has_its_rung(self, base: float, day: float, expected: list[float]) -> None:
-        assert [rung_for(span, base, day) for span in SPANS] == expected
-
-    def test_a_span_beyond_every_rung_takes_the_coarsest(self) -> None:
-        assert rung_for(365 * DAY, 5) == 3600
-
-    def test_an_accelerated_day_is_forecast_in_what_divides_it(self) -> None:
-        assert rung_for(1440, 1, day=1440) == 60
-        assert rung_for(1440, 5, day=1440) == 5
 
 
 class TestLadder:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from forecasting.rows import SHARED, chunks, joined, taken
+from forecasting.rows import SHARED, chunks, joined, put_back, taken
 from forecasting.series import FloatArray
 
 
@@ -54,6 +54,18 @@ def test_taking_the_parts_and_joining_them_is_the_whole() -> None:
     again = joined([taken(whole, slice(0, 3)), taken(whole, slice(3, None))])
     np.testing.assert_array_equal(again.table, whole.table)
     np.testing.assert_array_equal(again.inner.level, whole.inner.level)
+
+
+def test_what_was_taken_is_put_back_in_place_but_what_is_shared() -> None:
+    whole, rows = state(0, 5), np.array([4, 1])
+    table, part = whole.table, taken(whole, rows)
+    part.table[:] = [[40, 41], [10, 11]]
+    part.inner.level[:] = [400, 100]
+    put_back(whole, rows, State(part.table, part.inner, np.zeros(3)))
+    assert whole.table is table
+    assert whole.table.tolist() == [[0, 0], [10, 11], [2, -2], [3, -3], [40, 41]]
+    assert whole.inner.level.tolist() == [0, 100, 20, 30, 400]
+    assert whole.rates.tolist() == [0.1, 0.2, 0.3]
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(0, []), (1, [1]), (5, [5]), (6, [3, 3]), (11, [4, 4, 3])])

@@ -11,9 +11,10 @@ import pytest
 
 from forecasting.base import MEDIAN, QUANTILES, Forecast, Forecaster, medians
 from forecasting.batch import Batch
-from forecasting.ensemble import Selected, Selector
-from forecasting.graph import Edge, Ratio, ratios
+from forecasting.ensemble import Selector
+from forecasting.graph import Edge, Ratio, sums
 from forecasting.models import MODELS
+from forecasting.selected import Selected
 from forecasting.series import FloatArray, Series
 from meshctl import config as config_module
 from meshctl.control.call_graph import BLOCK, FORGOTTEN, CallGraph, carried, shifted
@@ -155,7 +156,7 @@ class TestMeasuring:
         for number, (total, rate) in enumerate(zip(totals, calls, strict=True)):
             assert bool(made.ratios) == (number >= BLOCK)
             made.tick(seen(NOW + number, {"frontend": total}, {CATALOG: rate}), frozenset(), {})
-        whole = ratios({CATALOG: calls}, {"frontend": totals})[CATALOG]
+        whole = sums({CATALOG: calls}, {"frontend": totals})[CATALOG].ratio()
         assert made.ratios[CATALOG].value == pytest.approx(whole.value)
         assert made.callers() == {"catalog": {"frontend": made.ratios[CATALOG]}}
         assert made.ratios[CATALOG].error == pytest.approx(whole.error)

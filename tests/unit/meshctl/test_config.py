@@ -152,6 +152,11 @@ def test_a_problem_names_its_line_and_field(
             "forecast.history.until",
             "expected a time such as 1995-07-20T00:00Z, got 'never'",
         ),
+        ("forecast: {holidays: {country: Germany}}\n", "forecast.holidays.country", "for 'Germany'; did you mean DE"),
+        ("forecast: {holidays: {country: DE, subdivision: by}}\n", "forecast.holidays.subdivision", "did you mean BY?"),
+        ("forecast: {holidays: {country: DE, zone: Berlin}}\n", "forecast.holidays.zone", "no time zone 'Berlin'"),
+        ("forecast: {holidays: {zone: UTC}}\n", "forecast.holidays.country", "missing; add 'country: ...'"),
+        ("forecast: {holidays: {countr: DE}}\n", "forecast.holidays.countr", "did you mean 'country'?"),
         ("platform: {kind: processes, url: 127.0.0.1:1}\n", "platform.url", "expected a URL"),
         ("guardrails: {limit_step: 0.05}\n", "guardrails.limit_step", "more than dead_band (0.05), got 0.05"),
         ("scaling: {target_utilization: 65}\n", "scaling.target_utilization", "at most 1, got 65"),
@@ -174,6 +179,13 @@ def test_port_zero_never_clashes(write: Write) -> None:
 def test_call_cycles_are_fine(write: Write) -> None:
     mesh = load(write(GOOD.replace("catalog: {}", "catalog: {calls: [frontend]}")), environ={})
     assert mesh.services["catalog"].calls == ("frontend",)
+
+
+def test_holidays_are_those_of_a_place(write: Write) -> None:
+    holidays = load(write(GOOD + "forecast: {holidays: {country: NO}}\n"), environ={}).forecast.holidays
+    assert holidays is not None
+    assert (holidays.country, holidays.subdivision, holidays.zone) == ("NO", None, "UTC")
+    assert load(write(GOOD), environ={}).forecast.holidays is None
 
 
 def test_history_times_without_a_zone_are_utc(write: Write) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,8 @@ from aiohttp import ClientSession
 
 from forecasting.base import QUANTILES
 from forecasting.drift import Drift
-from forecasting.ensemble import Selected
 from forecasting.scores import Figures
-from forecasting.selected import Standing
+from forecasting.selected import Selected, Standing
 from meshctl import config as config_module
 from meshctl.control import forecasts
 from meshctl.control.watch import mixture_skill
@@ -113,6 +113,28 @@ async def test_an_hour_and_a_day_agree_with_the_ticks(tmp_path: Path) -> None:
     np.testing.assert_allclose(quarters[:4], minutes.reshape(4, 15).mean(axis=1), atol=1e-3)
     assert not day["skilled"]
     assert "too little history" in day["reason"]
+
+
+async def test_the_outlook_is_measured_when_metrics_are_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "mesh.yaml"
+    file.write_text(MESH.replace("tick: 1s", "tick: 20s\n  leases: {limits: 60s}").replace("day: 48s, ", ""))
+    async with control_plane(file, config_module.load(file)) as plane, ClientSession() as session:
+        url = f"http://127.0.0.1:{plane.http_port}"
+        assert "meshctl_forecast_outlook{" not in await (await session.get(f"{url}/metrics")).text()
+        for number in range(1, 3 * 31):
+            demand = {"frontend": 50.0 + number % 7, "catalog": 9.0}
+            await plane.forecasts.update(observation(20.0 * number, demand, number), masked=frozenset())
+        text = await (await session.get(f"{url}/metrics")).text()
+        document = await (await session.get(f"{url}/v1/forecasts")).json()
+    told = dict(re.findall(r"^meshctl_forecast_outlook{(.*)} (.*)$", text, re.MULTILINE))
+    expected = {
+        f'quantile="{quantile}",service="{row["service"]}",span="{one["span"]}"': one["values"][-1][column]
+        for row in document["forecasts"]
+        for one in row["outlook"]
+        for quantile, column in ((0.5, QUANTILES.index(0.5)), (0.9, QUANTILES.index(0.9)))
+    }
+    assert len(expected) == 2 * 2 * 2  # services, spans, quantiles
+    assert {labels: float(value) for labels, value in told.items()} == pytest.approx(expected, abs=1e-4)
 
 
 async def test_a_replay_says_what_its_days_are_too_short_for(tmp_path: Path) -> None:

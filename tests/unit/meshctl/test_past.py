@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,10 @@ from meshctl import config as config_module
 from meshctl.config import MeshConfig
 from meshctl.control.forecasts import Forecasts
 from meshctl.control.journal import Journal
-from meshctl.control.past import DEMAND, Past
+from meshctl.control.past import DEMAND, MEASURES, Past
 from meshctl.history.database import Database
+from meshctl.model import Observation
+from meshctl.server import views
 from tests.unit.meshctl.forecasting_support import DAY, MESH, observation, rates
 
 NOW = 1_000_000.0
@@ -88,3 +92,116 @@ async def test_a_planted_seed_is_what_drift_is_measured_against(config: MeshConf
     assert forecasts.watch.found["frontend"].cause == "level"
     assert [drift.cause for drift in forecasts.take_drifts()].count("level") >= 1
     assert forecasts.take_drifts() == []
+
+
+# -- beside demand ---------------------------------------------------------------------------------------------------
+
+
+def reporting(moment: float, demand: float, cpu: float = 0.0, **business: float) -> Observation:
+    """The frontend reports business metrics, the catalog none."""
+    seen = observation(moment, {"frontend": demand, "catalog": 5.0})
+    frontend = replace(seen.services["frontend"], business=business, cpu=cpu, memory=0)
+    return replace(seen, services={**seen.services, "frontend": frontend})
+
+
+@pytest.fixture
+def unseeded(tmp_path: Path) -> MeshConfig:
+    (tmp_path / "mesh.yaml").write_text(MESH)
+    return config_module.load(tmp_path / "mesh.yaml")
+
+
+def columns(past: Past, service: str = "frontend") -> dict[str, list[float]]:
+    one = next(one for one in past.series() if one.name == service)
+    assert one.covariates is not None
+    assert one.covariates.begin + len(one.covariates.values) == len(one.values)
+    return {name: one.covariates[name].tolist() for name in one.covariates.names}
+
+
+def test_business_metrics_and_resources_stand_beside_demand(unseeded: MeshConfig, database: Database) -> None:
+    past = Past(unseeded, database)
+    past.record(reporting(NOW, 10.0), frozenset())
+    assert not past.informed
+    assert all(one.covariates is None for one in past.series())
+    past.record(reporting(NOW + 1, 11.0, cpu=0.5, orders=3.0), frozenset())
+    past.record(reporting(NOW + 2, 12.0, cpu=0.6), frozenset())
+    past.record(reporting(NOW + 4, 14.0, cpu=0.8, orders=5.0), frozenset())
+    found = columns(past)
+    np.testing.assert_array_equal(found["business/orders"], [np.nan, 3, np.nan, np.nan, 5])
+    np.testing.assert_array_equal(found["cpu"], [np.nan, 0.5, 0.6, np.nan, 0.8])
+    assert list(found) == ["business/orders", "cpu"]  # the platform knows no memory
+    assert next(one for one in past.series() if one.name == "catalog").covariates is None
+
+
+def test_what_is_beside_demand_outlives_a_restart(unseeded: MeshConfig, database: Database) -> None:
+    past = Past(unseeded, database)
+    for tick in range(20):
+        past.record(reporting(NOW + tick, 10.0 + tick, cpu=0.1, **{"shop/orders": float(tick)}), frozenset())
+    again = Past(unseeded, database)
+    again.restore(NOW + 20)
+    assert again.informed
+    assert columns(again) == columns(past)
+    assert set(columns(again)) == {"business/shop/orders", "cpu"}
+
+
+def test_a_fault_distorts_what_is_beside_demand(unseeded: MeshConfig, database: Database) -> None:
+    past = Past(unseeded, database)
+    for tick in range(4):
+        masked = frozenset({"frontend"}) if tick == 2 else frozenset[str]()
+        past.record(reporting(NOW + tick, 10.0, orders=float(tick)), masked)
+    again = Past(unseeded, database)
+    again.restore(NOW + 4)
+    for one in (past, again):
+        np.testing.assert_array_equal(columns(one)["business/orders"], [0, 1, np.nan, 3])
+
+
+def test_made_up_names_do_not_fill_the_memory(unseeded: MeshConfig, database: Database) -> None:
+    past = Past(unseeded, database)
+    for tick in range(3):
+        names = {f"m{tick}x{number}": 1.0 for number in range(9)}
+        past.record(reporting(NOW + tick, 10.0, **names), frozenset())
+    assert len(columns(past)) == MEASURES
+    past.record(reporting(NOW + 3, 10.0, cpu=1.0, m0x0=float("nan"), m0x1=float("inf")), frozenset())
+    assert columns(past)["business/m0x0"][-1] != columns(past)["business/m0x0"][-1]
+
+
+def test_a_metric_is_kept_as_long_as_it_is_read(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "mesh.yaml").write_text(MESH.replace("day: 48s", "day: 1h"))
+    past = Past(config_module.load(tmp_path / "mesh.yaml"), database)
+    capacity = past._beside.capacity
+    past._store.preload(DEMAND + "frontend", NOW - 5_000, np.ones(5_000))
+    past._known.add(DEMAND + "frontend")
+    past.record(reporting(NOW, 10.0, orders=3.0), frozenset())
+    one = next(one for one in past.series() if one.name == "frontend")
+    assert one.covariates is not None
+    assert (len(one.covariates.values), one.covariates.begin) == (capacity, len(one.values) - capacity)
+    assert one.covariates["business/orders"][-1] == 3.0
+
+
+async def test_a_first_metric_brings_an_expert_that_forecasts(unseeded: MeshConfig, database: Database) -> None:
+    past = Past(unseeded, database)
+    forecasts = Forecasts(unseeded, past, Journal(database, lambda: NOW))
+    rng = np.random.default_rng(3)
+    orders = 20.0 * np.exp(np.convolve(rng.standard_normal(700), 0.1 * 0.9 ** np.arange(40))[:700])
+    async with asyncio.timeout(60):
+        for tick in range(3, 600):
+            metrics = {"orders": float(orders[tick])} if tick > 20 else {}
+            seen = reporting(NOW + tick, 5.0 * float(orders[tick - 3]), **metrics)
+            await forecasts.update(seen, masked=frozenset())
+            assert ("covariates" in forecasts.selected["frontend"].standing.models) <= (tick > 20)
+            while forecasts.joining:
+                await asyncio.sleep(0)
+    chosen = forecasts.selected["frontend"]
+    assert chosen.weights["covariates"] > 0.9
+    assert chosen.forecast.at(3, 0.5) == pytest.approx(5.0 * orders[599], rel=0.1)
+    assert views.forecast(chosen, None, NOW)["weights"]["covariates"] > 0.9
+    assert "covariates" not in forecasts.selected["catalog"].weights
+
+
+def test_configured_holidays_bring_it_from_the_start(unseeded: MeshConfig, database: Database, tmp_path: Path) -> None:
+    (tmp_path / "mesh.yaml").write_text(MESH.replace("forecast: {", "forecast: {holidays: {country: DE}, "))
+    festive = config_module.load(tmp_path / "mesh.yaml")
+    heard = [
+        "covariates" in Forecasts(config, Past(config, database), Journal(database, lambda: NOW)).models
+        for config in (unseeded, festive)
+    ]
+    assert heard == [False, True]

@@ -24,6 +24,7 @@ from meshctl.control.forecasts import Slot
 from meshctl.control.governor import TrainingFailedError
 from meshctl.control.past import DEMAND
 from meshctl.control.retraining import HOLDOUT, MOST_TRIES, Due, Retrainer, Standing, due, half_since
+from meshctl.control.training import LEAST_WINDOWS
 from meshctl.server.app import ControlPlane, control_plane
 from tests.unit.meshctl.forecasting_support import DAY, MESH, bundle, damage, keep, observation, rates, series
 
@@ -80,6 +81,7 @@ DRIFT = Drift("frontend", "level", 0.5, 0.0, "more")
         (Standing(NOW - 1000, None, champion=True), None),
         (Standing(NOW - 1000, DRIFT, champion=True), "drift"),
         (Standing(NOW - 100, DRIFT, champion=True), None),
+        (Standing(NOW - 1000, DRIFT, champion=True, enough_at=NOW + 1), None),
         (Standing(NOW - 3599, DRIFT, champion=True, tries=2), None),
         (Standing(NOW - 3600, DRIFT, champion=True, tries=2), "drift"),
         (Standing(NOW - 21600, DRIFT, champion=True, tries=9), "schedule"),
@@ -371,6 +373,8 @@ async def test_a_new_level_is_told_counted_and_asks_for_training(plane: ControlP
     counted = 'meshctl_forecast_drift_total{cause="level",service="frontend"} 1.0'
     assert counted in plane.metrics.text().decode()
     await plane.retrainer.look(NOW)
+    assert began == []  # there is nothing to learn from yet
+    await plane.retrainer.look(NOW + 200)
     assert [one.kind for one in began] == ["drift"]
     assert "frontend" in began[0].reason
 
@@ -395,6 +399,8 @@ async def test_a_drift_waits_for_models_that_are_better(plane: ControlPlane) -> 
     waits = np.diff([moment for moment, _ in asked])
     assert waits.tolist() == [1800.0, 3600.0, 7200.0, 14400.0]
     assert len(asked) == MOST_TRIES
+    steps = LEAST_WINDOWS + plane.loop.config.forecast.horizon
+    assert asked[0][0] >= NOW - 90 + 2 * steps * plane.loop.config.controller.tick
     assert 0.0 < asked[0][1] < HOLDOUT
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from xds import _wire_pb2 as wire
@@ -195,7 +196,7 @@ class DeltaClient:
         type_url: str,
         *subscribe: str,
         unsubscribe: tuple[str, ...] = (),
-        known: dict[str, str] | None = None,
+        known: Mapping[str, str] | None = None,
         nonce: str = "",
         error: str | None = None,
     ) -> list[Notice]:
