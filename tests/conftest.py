@@ -37,6 +37,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--plan-seed", type=int, default=1, help="which ones")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Quick work leaves out what is slow: whoever selects by marker gets it only by its name."""
+    wanted: str = config.getoption("markexpr")
+    if not wanted or "slow" in wanted:
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=slow)
+
+
 @pytest.fixture
 def update_golden(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--update-golden"))

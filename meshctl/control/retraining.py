@@ -272,7 +272,7 @@ class Retrainer:
             steps = sum(len(one.values) for one in series)
             self.model = ModelState("training", f"on {steps} steps of {len(series)} series")
         self._say(f"training begins: {wanted.reason}", due=wanted.kind)
-        holdout = half_since(drift, series, now) if drift is not None else HOLDOUT
+        holdout = half_since(drift, series, now, self._config) if drift is not None else HOLDOUT
         order = order_of(self._config, wanted.reason, now, seeded=past.seeded, holdout=holdout)
         outcome = "failed"
         try:
@@ -352,16 +352,21 @@ class Retrainer:
 
 def enough_at(drift: Drift, config: MeshConfig) -> float:
     """When so much has come since a drift that a training can learn from one half and be judged by the other."""
-    steps = training.LEAST_WINDOWS + config.forecast.horizon + _SPARE
-    return drift.since + 2 * steps * config.controller.tick
+    return drift.since + 2 * _judged(config)
 
 
-def half_since(drift: Drift, series: Sequence[Series], now: float) -> float:
+def half_since(drift: Drift, series: Sequence[Series], now: float, config: MeshConfig) -> float:
     """The share of a series to hold out of a training after a drift: half of what came since, so that there is
-    something to learn from and something to be judged by; never more than usual.
+    something to learn from and something to be judged by; never more than usual, unless that is too little to judge.
     """
     length = next((len(one.values) * one.step for one in series if one.name == drift.series), math.inf)
-    return min(HOLDOUT, max(0.0, now - drift.since) / 2.0 / length)
+    most = max(HOLDOUT, _judged(config) / length)
+    return min(most, max(0.0, now - drift.since) / 2.0 / length)
+
+
+def _judged(config: MeshConfig) -> float:
+    """Seconds of one series that suffice to compare two generations."""
+    return (training.LEAST_WINDOWS + config.forecast.horizon + _SPARE) * config.controller.tick
 
 
 def _last_training(registry: Registry) -> float | None:

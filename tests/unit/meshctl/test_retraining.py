@@ -94,12 +94,20 @@ def test_what_is_due(state: Standing, kind: str | None) -> None:
     assert (found and found.kind) == kind
 
 
-def test_half_of_what_came_since_a_drift_is_learned_from() -> None:
+def test_half_of_what_came_since_a_drift_is_learned_from(plane: ControlPlane) -> None:
+    config = plane.loop.config
     known = [Series("frontend", NOW - 1000.0, 1.0, np.ones(1000), DAY), Series("b", 0.0, 1.0, np.ones(9), DAY)]
-    assert half_since(replace(DRIFT, since=NOW - 100), known, NOW) == pytest.approx(0.05)
-    assert half_since(replace(DRIFT, since=NOW - 500), known, NOW) == HOLDOUT
-    assert half_since(replace(DRIFT, since=NOW + 5), known, NOW) == 0.0
-    assert half_since(replace(DRIFT, series="a stranger"), known, NOW) == 0.0
+    assert half_since(replace(DRIFT, since=NOW - 100), known, NOW, config) == pytest.approx(0.05)
+    assert half_since(replace(DRIFT, since=NOW - 500), known, NOW, config) == HOLDOUT
+    assert half_since(replace(DRIFT, since=NOW + 5), known, NOW, config) == 0.0
+    assert half_since(replace(DRIFT, series="a stranger"), known, NOW, config) == 0.0
+
+
+def test_what_is_held_out_of_a_short_series_suffices_to_compare(plane: ControlPlane) -> None:
+    config = plane.loop.config
+    known = [Series("frontend", NOW - 200.0, 1.0, np.ones(200), DAY)]
+    held = half_since(replace(DRIFT, since=NOW - 190), known, NOW, config) * 200
+    assert HOLDOUT * 200 < LEAST_WINDOWS + config.forecast.horizon <= held <= 95
 
 
 # -- a real training -------------------------------------------------------------------------------------------------
