@@ -28,6 +28,7 @@ class Judge:
         self.excuses: Excuses = defaultdict(set)
         self.refused: dict[str, dict[str, str]] = defaultdict(dict)
         self.untold: set[str] = set()
+        self.doubted: dict[str, frozenset[tuple[str, str]]] = {}
         self.versions: dict[tuple[str, str], frozenset[tuple[str, str]]] = {}
         self.nonces: set[str] = set()
         self.told_of: set[str] = set()
@@ -56,6 +57,7 @@ class Judge:
             if forgetful or type_url in self.untold:
                 del self.refused[type_url]
         self.untold.clear()
+        self.doubted.clear()
 
     def opened(self, type_url: str) -> None:
         """The client's first request of a type. What it says that it has must not be sent again, where that is sure."""
@@ -106,11 +108,14 @@ class Judge:
                     del self.refused[type_url][name]
             if new != old:
                 self.untold.discard(type_url)
+                if self.doubted.get(type_url) == _content(new.values()):  # as it was: the server need not have looked
+                    self.untold.add(type_url)
 
     def answered(self, answer: Answer) -> None:
         """The client has answered."""
         got, type_url = answer.got, answer.got.type_url
         if answer.error is None:
+            self.doubted.pop(type_url, None)
             if type_url in FULL_STATE:
                 self.returning.discard(type_url)
                 self.murky[type_url].clear()
@@ -128,6 +133,7 @@ class Judge:
             return  # what was refused is not what is published any more
         if not sure:
             self.untold.add(type_url)
+            self.doubted[type_url] = _content((self.content or {}).get(type_url, {}).values())
         for one in got.things:
             current = (self.content or {}).get(type_url, {}).get(one.name)
             again = self.sotw and one.name in answer.add  # asked for with the very rejection

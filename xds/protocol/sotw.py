@@ -11,6 +11,7 @@ from xds import codec
 from xds.errors import RemoteError
 from xds.protocol import ordering
 from xds.protocol.events import DeltaRequest, Item, Response, SotwRequest
+from xds.protocol.quarantine import culprits
 from xds.protocol.responses import ResponseCache
 from xds.protocol.stream import Stream
 from xds.protocol.subscription import WILDCARD, Subscription
@@ -30,6 +31,7 @@ class SotwStream(Stream):
         self._last_names: dict[str, tuple[str, ...]] = {}
         self._offered: dict[str, Mapping[str, Resource]] = {}
         self._accepted: dict[str, Mapping[str, Resource]] = {}
+        self._unblamed: dict[str, Mapping[str, Resource]] = {}
 
     def _merely_accepts(self, sub: Subscription, request: SotwRequest | DeltaRequest) -> bool:
         known = isinstance(request, SotwRequest) and request.names == self._last_names.get(sub.type_url)
@@ -59,6 +61,7 @@ class SotwStream(Stream):
     def _took(self, sub: Subscription, content: Mapping[str, Resource]) -> None:
         """The client accepted a full state, and with it what was in there instead of what it had rejected."""
         self._accepted[sub.type_url] = content
+        self._unblamed.pop(sub.type_url, None)
         sub.brought = frozenset()
         if rejections := sub.quarantine.of(sub.type_url):
             for name in rejections.keys() & content.keys():
@@ -135,12 +138,14 @@ class SotwStream(Stream):
         return self._send(sub, current, body, sent=versions_of(due), removed=gone, names=names, now=now)
 
     def _kept(self, sub: Subscription, current: ResourceSet, gone: Collection[str]) -> dict[str, Resource]:
-        """What is gone but may be in use, as the client has accepted it: absence deletes, so it comes last."""
+        """What is gone but may be in use, as the client has accepted it: absence deletes, so it comes last. Of what
+        came in a response that was rejected for something else in it, the client may have what it was offered."""
         removals = sub.removals(current)
         if not removals:
             return {}
-        accepted = self._accepted.get(sub.type_url, {})
-        return {name: accepted[name] for name in removals if name in accepted and name not in gone}
+        accepted, unblamed = self._accepted.get(sub.type_url, {}), self._unblamed.get(sub.type_url, {})
+        known = {name: accepted.get(name) or unblamed.get(name) for name in removals if name not in gone}
+        return {name: one for name, one in known.items() if one is not None}
 
     def _withheld(self, sub: Subscription, current: ResourceSet) -> dict[str, Resource | None]:
         """What the client must not have yet, or not at all, and what it keeps instead: the last version that it
@@ -192,7 +197,17 @@ class SotwStream(Stream):
         """What cannot be replaced must not be left out of a full state, if the client may have it."""
         if sub.type_url in FULL_STATE:
             tell_apart, accepted = tell_apart and self._knows(sub), self._accepted.get(sub.type_url, {})
+            self._acquit_others(sub, error)
         super()._nacked(sub, error, now, tell_apart=tell_apart, accepted=accepted)
+
+    def _acquit_others(self, sub: Subscription, error: str) -> None:
+        """Remember what came in a rejected response without being blamed: the client may have it, and use it. Words
+        that blame nothing in particular acquit nothing."""
+        sent, offered = sub.flight.sent if sub.flight is not None else {}, self._offered[sub.type_url]
+        blamed = culprits(sub.type_url, error, sent.keys())
+        before = self._unblamed.get(sub.type_url, {})
+        found = offered if blamed else {n: one for n, one in before.items() if sent.get(n, one.version) == one.version}
+        self._unblamed[sub.type_url] = {name: one for name, one in found.items() if name not in blamed}
 
     def _believes_claim(self, sub: Subscription, current: ResourceSet, now: float) -> bool:
         """A reconnecting client names the version that it has. Only for a pure wildcard does an equal version prove

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 
 #: Allocations between two looks at young objects, and collections of one generation for one of the next. gRPC leaves a
-#: cycle of five objects (a kilobyte) per call, for the first look: of these there are never more than ten thousand.
-THRESHOLDS = (50_000, 20, 100)
+#: cycle of five objects (a kilobyte) per call, for the first look: of these there are never more than four thousand.
+THRESHOLDS = (20_000, 20, 100)
 
 
 def calm() -> None:
