@@ -37,6 +37,7 @@ import torch
 
 from forecasting.base import Forecaster
 from forecasting.ensemble import Selector
+from forecasting.features import A, S
 from forecasting.models.boosting import DEPTH, FIGURES, KNOTS, UPPER_KNOTS, Boosting, Forests
 from forecasting.models.linear import F, Linear
 from forecasting.models.lstm import Lstm, Network
@@ -91,17 +92,17 @@ def models(names: Sequence[str]) -> list[Forecaster]:
     """EWMA, and trained models with random weights (last value is always there)."""
     rng, count = np.random.default_rng(1), len(names)
     linear = Linear(names, rng.normal(0.0, 0.05, (count, HORIZON, 1 + F)))
-    upper = {level: [_forests(rng, count, *shape) for _ in UPPER_KNOTS] for level, shape in TAILS.items()}
-    boosting = Boosting(names, [_forests(rng, count, TREES, DEPTH) for _ in KNOTS], upper)
+    upper = {level: [_forests(rng, count, FIGURES, *shape) for _ in UPPER_KNOTS] for level, shape in TAILS.items()}
+    boosting = Boosting(names, [_forests(rng, count, S + A, TREES, DEPTH) for _ in KNOTS], upper)
     torch.manual_seed(0)
     return [Ewma(), linear, boosting, Lstm(Network(HORIZON, HIDDEN, count), names)]
 
 
-def _forests(rng: np.random.Generator, count: int, trees: int, levels: int) -> Forests:
+def _forests(rng: np.random.Generator, count: int, figures: int, trees: int, levels: int) -> Forests:
     inner = (count, trees, 2**levels - 1)
     leaf = rng.standard_normal((count, trees, 2**levels), dtype=np.float32)
     leaf *= 0.01
-    figure = rng.integers(0, FIGURES, inner, dtype=np.int8)
+    figure = rng.integers(0, figures, inner, dtype=np.int8)
     return Forests(figure, rng.standard_normal(inner, dtype=np.float32), leaf.astype(np.float16), np.zeros(count))
 
 

@@ -25,9 +25,9 @@ from forecasting.errors import ArtifactError, TrainingError
 from forecasting.evaluate.stats import coverage, relative_wape
 from forecasting.features import RECENT, A, S
 from forecasting.models import linear
-from forecasting.models.boosting import DEPTH, KNOTS, Boosting, Forests
+from forecasting.models.boosting import DEPTH, FIGURES, KNOTS, UPPER, UPPER_KNOTS, Boosting, Forests
 from forecasting.models.linear import Linear
-from forecasting.series import Series, clean, last_known
+from forecasting.series import FloatArray, Series, clean, last_known
 
 Progress = Callable[[int, int, str], None]
 Clock = Callable[[], float]
@@ -38,9 +38,11 @@ SCORED = (1, 5, 12)
 
 @dataclass(frozen=True, slots=True)
 class BundleSettings:
-    """``seconds``: wall-clock budget; about a third goes to the network, and forests are grown, busiest series first,
-    while time is left. ``horizon``: steps ahead. ``holdout``: newest share of each series that is kept for the scores.
-    ``steps``: optimiser steps of the network; None derives them from its share of the time.
+    """``seconds``: budget by the clock of ``train``; about a third goes to the network, and then linear models are
+    fitted and forests grown, busiest series first, while time is left. What has begun is finished, and the busiest
+    series gets a linear model whatever the time. ``horizon``: steps ahead. ``holdout``: newest share of each series
+    that is kept for the scores. ``steps``: optimiser steps of the network; None derives them from its share of the
+    time.
     """
 
     seconds: float = 60.0
@@ -83,26 +85,30 @@ def kept(length: int, settings: BundleSettings) -> int:
 def _own(
     series: Sequence[Series], settings: BundleSettings, progress: Progress, elapsed: Callable[[], float]
 ) -> list[Forecaster]:
-    """Models of single series, busiest first: linear ones for all, then forests while time is left."""
+    """Models of single series, busiest first, while time is left: linear ones, then forests."""
     from forecasting.models.boosting_training import LEAST  # noqa: PLC0415 - scikit-learn takes a second to import
 
     able = [one for one in series if linear.enough(one, settings.horizon, LEAST)]
     able.sort(key=_traffic, reverse=True)
     if not able:
         return []
-    models: list[Forecaster] = [_linears(able, settings, progress)]
+    models: list[Forecaster] = [_linears(able, settings, progress, elapsed)]
     if elapsed() <= settings.seconds:
         models.append(_boostings(able, settings, progress, elapsed))
     return models
 
 
-def _linears(series: Sequence[Series], settings: BundleSettings, progress: Progress) -> Linear:
-    """A linear model for each of ``series`` (at least one)."""
-    weights = []
+def _linears(
+    series: Sequence[Series], settings: BundleSettings, progress: Progress, elapsed: Callable[[], float]
+) -> Linear:
+    """Linear models for the first of ``series`` (at least one), and for more while time is left."""
+    weights: list[FloatArray] = []
     for number, one in enumerate(series):
+        if weights and elapsed() > settings.seconds:
+            break
         weights.append(linear.fit(*linear.windows(one, settings.horizon)))
         progress(number, len(series), f"linear {one.name}")
-    return Linear([one.name for one in series], np.array(weights))
+    return Linear([one.name for one in series[: len(weights)]], np.array(weights))
 
 
 def _boostings(
@@ -111,14 +117,14 @@ def _boostings(
     """Forests for the first of ``series`` (at least one), and for more while time is left."""
     from forecasting.models import boosting_training  # noqa: PLC0415
 
-    forests: list[list[Forests]] = []
+    grown: list[Boosting] = []
     for number, one in enumerate(series):
-        if forests and elapsed() > settings.seconds:
+        if grown and elapsed() > settings.seconds:
             break
-        forests.append(boosting_training.fit(*linear.windows(one, settings.horizon), seed=settings.seed))
+        windows = linear.windows(one, settings.horizon)
+        grown.append(boosting_training.grow(one.name, *windows, seed=settings.seed))
         progress(number, len(series), f"boosting {one.name}")
-    knots = [boosting_training.stacked(column) for column in zip(*forests, strict=True)]
-    return Boosting([one.name for one in series[: len(forests)]], knots)
+    return boosting_training.together(grown)
 
 
 def _traffic(one: Series) -> float:
@@ -210,9 +216,14 @@ def stored(bundle: Bundle) -> tuple[dict[str, Any], dict[str, Any]]:
             card["linear"] = {"names": list(model.names)}
             arrays["linear/weights"] = model.weights
         elif isinstance(model, Boosting):
-            card["boosting"] = {"names": list(model.names), "knots": len(model.knots)}
-            for knot, forests in enumerate(model.knots):
-                arrays |= {f"boosting/{knot}/{name}": getattr(forests, name) for name in Forests.__slots__}
+            card["boosting"] = {
+                "names": list(model.names),
+                "knots": len(model.knots),
+                "upper": len(model.upper[UPPER[0]]),
+            }
+            for kind, knots in _kinds(model).items():
+                for knot, forests in enumerate(knots):
+                    arrays |= {f"{kind}/{knot}/{name}": getattr(forests, name) for name in Forests.__slots__}
     return arrays, card
 
 
@@ -255,23 +266,37 @@ def _linear(card: Mapping[str, Any], arrays: Mapping[str, Any]) -> Linear:
 
 
 def _boosting(card: Mapping[str, Any], arrays: Mapping[str, Any]) -> Boosting:
-    names, count = [str(name) for name in card["names"]], int(card["knots"])
+    names, count, above = [str(name) for name in card["names"]], int(card["knots"]), int(card["upper"])
     _demand(1 <= count <= len(KNOTS), f"forests at {count} knots")
-    knots = [Forests(*(arrays[f"boosting/{knot}/{name}"] for name in Forests.__slots__)) for knot in range(count)]
+    _demand(1 <= above <= len(UPPER_KNOTS), f"upper forests at {above} knots")
+    upper = {level: _forests(f"boosting/{level}", above, (len(names), FIGURES), arrays) for level in UPPER}
+    return Boosting(names, _forests("boosting", count, (len(names), S + A), arrays), upper)
+
+
+def _kinds(model: Boosting) -> dict[str, Sequence[Forests]]:
+    """Forests by the path that they are stored under."""
+    return {"boosting": model.knots, **{f"boosting/{level}": forests for level, forests in model.upper.items()}}
+
+
+def _forests(kind: str, count: int, sizes: tuple[int, int], arrays: Mapping[str, Any]) -> list[Forests]:
+    """Those of one kind; ``sizes``: how many series they are of, and how many figures they may ask for."""
+    knots = [Forests(*(arrays[f"{kind}/{knot}/{name}"] for name in Forests.__slots__)) for knot in range(count)]
     for forests in knots:
-        _check(forests, len(names))
-    return Boosting(names, knots)
+        _check(forests, *sizes)
+    return knots
 
 
-def _check(forests: Forests, series: int) -> None:
-    """Raises ValueError for arrays that are no forests of ``DEPTH`` levels, one per series."""
+def _check(forests: Forests, series: int, figures: int) -> None:
+    """Raises ValueError for arrays that are no forests of at most ``DEPTH`` levels, one per series."""
     trees = (series, forests.leaf.shape[1])
-    wanted = {"figure": (*trees, 2**DEPTH - 1), "edge": (*trees, 2**DEPTH - 1), "leaf": (*trees, 2**DEPTH)}
+    levels = forests.depth
+    wanted = {"figure": (*trees, 2**levels - 1), "edge": (*trees, 2**levels - 1), "leaf": (*trees, 2**levels)}
+    _demand(1 <= levels <= DEPTH, f"trees of {levels} levels")
     for name, shape in (wanted | {"base": (series,)}).items():
         found = getattr(forests, name).shape
         _demand(found == shape, f"{name} of the forests has shape {found}, expected {shape}")
     _demand(forests.figure.dtype.kind == "i", "figures of the forests are no whole numbers")
-    inside = (forests.figure >= 0) & (forests.figure < S + A)
+    inside = (forests.figure >= 0) & (forests.figure < figures)
     _demand(bool(inside.all()), "a forest asks for a figure that there is not")
     finite = np.isfinite(forests.leaf).all() and np.isfinite(forests.base).all() and not np.isnan(forests.edge).any()
     _demand(bool(finite), "a forest holds values that are not finite")

@@ -40,10 +40,15 @@ TURNS = 8
 """Empirical quantiles are worked out anew for every eighth series in turn: they move slowly, and sorting is dear."""
 
 TRACKED_RATE, SCALED_RATE = 0.1, 0.03
-"""Of the spreads that are tracked: that of the mean miss, and those of learned models."""
+"""Of the two spreads that are tracked."""
 
 RATE = 0.05
 """Of the last calibration: about 20 misses in a row move a quantile by a usual error."""
+
+PACE = 0.5
+"""How fast the weights of the competing spreads are learned, as a share of the usual rates: misses of an upper quantile
+are rare and large, and one says little about which spread is right.
+"""
 
 FADE = 1.0 - 0.5 ** (1.0 / 30.0)
 """The mean miss that tracked quantiles are measured in forgets half in 30 intervals."""
@@ -57,8 +62,8 @@ NOTHING = 1e-9
 LEARNED = ("lstm", "boosting")
 """Models whose own quantiles compete."""
 
-SPREADS = ("lstm", "boosting", "lstm tracked", "boosting tracked", "residuals", "tracked", "last")
-"""Names of the K ways to spread quantiles around a median; those of ``LEARNED`` come first, in its order."""
+SPREADS = ("lstm", "lstm tracked", "boosting", "boosting moved", "residuals", "tracked", "last")
+"""Names of the K ways to spread quantiles around a median."""
 
 
 @dataclass(slots=True, eq=False)
@@ -133,15 +138,13 @@ def differences(recent: FloatArray, horizon: int) -> FloatArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Centre:
-    """What quantiles are put around: the mixture's ``median`` and last value ``last (N, H)``; in units ``unit (N,)``.
-
-    ``gap (N, L, H, U)``: the distance of the quantiles of each of ``LEARNED`` from its own median, NaN where it tells
-    none.
+    """What quantiles are put around: the mixture's ``median`` and last value, ``last`` (both ``(N, H)``); ``learned (N,
+    L, H, Q)``, what each of ``LEARNED`` said (NaN where it is silent); ``unit (N,)``.
     """
 
     median: FloatArray
     last: FloatArray
-    gap: FloatArray
+    learned: FloatArray
     unit: FloatArray
 
 
@@ -170,8 +173,7 @@ class Spreads:
     differences: FloatArray
     miss: FloatArray
     tracked: Tracker
-    network: Tracker
-    forests: Tracker
+    scaled: Tracker
     phase: IntArray
     turn: IntArray
 
@@ -184,8 +186,7 @@ class Spreads:
             differences=np.zeros((count, horizon, U)),
             miss=np.full((count, horizon), np.nan),
             tracked=Tracker.at(count, horizon, 1.5 * START),
-            network=Tracker.at(count, horizon, np.sign(LEVELS - 0.5)),
-            forests=Tracker.at(count, horizon, np.sign(LEVELS - 0.5)),
+            scaled=Tracker.at(count, horizon, np.sign(LEVELS - 0.5)),
             phase=np.array([crc32(name.encode()) % TURNS for name in names], dtype=np.int64),
             turn=np.full(count, NEVER),
         )
@@ -205,14 +206,15 @@ class Spreads:
     def around(self, centre: Centre) -> FloatArray:
         """Quantiles ``(N, K, H, U)`` in the order of ``SPREADS``; NaN = has nothing to say yet."""
         median, unit = centre.median[..., None], centre.unit[:, None, None]
-        network, forests = np.moveaxis(centre.gap, 1, 0)
+        network, forests = np.moveaxis(centre.learned, 1, 0)
+        gap = network[..., BESIDE] - network[..., MEDIAN, None]
         miss = np.where(np.isfinite(self.miss), self.miss, centre.unit[:, None])[..., None]
         return np.stack(
             [
-                median + network,
-                median + forests,
-                median + (np.abs(network) + 0.1 * unit) * self.network.shift,
-                median + (np.abs(forests) + 0.1 * unit) * self.forests.shift,
+                median + gap,
+                median + (np.abs(gap) + 0.1 * unit) * self.scaled.shift,
+                forests[..., BESIDE],
+                median + forests[..., BESIDE] - forests[..., MEDIAN, None],
                 median + unit * self.residuals.quantile,
                 median + (miss + 0.2 * unit) * self.tracked.shift,
                 centre.last[..., None] + self.differences,
@@ -226,8 +228,7 @@ class Spreads:
         """``actual (N, H)`` has come where ``spread (N, K, H, U)`` was told, and ``miss (N, H)`` from the median, in
         the series' unit (``unit (N, H)``: of an error). NaN teaches nothing.
         """
-        self.network.move(spread[:, SPREADS.index("lstm tracked")], actual, SCALED_RATE)
-        self.forests.move(spread[:, SPREADS.index("boosting tracked")], actual, SCALED_RATE)
+        self.scaled.move(spread[:, SPREADS.index("lstm tracked")], actual, SCALED_RATE)
         self.tracked.move(spread[:, SPREADS.index("tracked")], actual, TRACKED_RATE)
         self.residuals.add(miss / unit, moved)
         size = np.abs(miss)

@@ -21,7 +21,7 @@ import numpy as np
 
 from forecasting.base import MEDIAN, Forecaster, lawful
 from forecasting.batch import Batch
-from forecasting.conformal import BESIDE, LEARNED, Around, Centre, U, floored
+from forecasting.conformal import BESIDE, LEARNED, Around, Centre, floored
 from forecasting.errors import ForecastingError
 from forecasting.features import newest, scales
 from forecasting.learning import Memory, firsts
@@ -174,7 +174,7 @@ class Selector:
         told = np.stack([answer[:, :, MEDIAN] for answer in answers], axis=1)  # (N, M, H)
         mixed, weights = memory.mixture.mixed(heard(told, memory.resting(batch)))
         memory.spreads.refresh(memory.next, newest(batch))
-        centre = Centre(mixed, told[:, 0], self._gap(answers), units(batch))
+        centre = Centre(mixed, told[:, 0], self._learned(answers), units(batch))
         around = memory.calibrated(centre)
         figures = memory.scores.figures(self._least)
         memory.gates.judge(figures.skill[:, -1], memory.next, self._enter, self._leave)  # of the mixture
@@ -185,15 +185,10 @@ class Selector:
         ordered = floored(np.maximum.accumulate(lawful(peaks), axis=1))
         return self._standing(memory, batch, figures, Served(around.served, ordered, weights[:, :, 0], acting))
 
-    def _gap(self, answers: Sequence[FloatArray]) -> FloatArray:
-        """The learned quantiles' distance from their own median ``(N, L, H, U)``; NaN where a model tells none."""
-        by_name = dict(zip(self._names, answers, strict=True))
-        silent = np.full((*answers[0].shape[:2], U), np.nan)
-        gaps = [
-            by_name[name][..., BESIDE] - by_name[name][..., MEDIAN, None] if name in by_name else silent
-            for name in LEARNED
-        ]
-        return np.stack(gaps, axis=1)
+    def _learned(self, answers: Sequence[FloatArray]) -> FloatArray:
+        """The answers of the models whose quantiles compete, ``(N, L, H, Q)``; NaN for one that is not there."""
+        by_name, silent = dict(zip(self._names, answers, strict=True)), np.full_like(answers[0], np.nan)
+        return np.stack([by_name.get(name, silent) for name in LEARNED], axis=1)
 
     def _standing(self, memory: Memory, batch: Batch, figures: Figures, served: Served) -> Standing:
         return Standing(

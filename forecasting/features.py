@@ -69,7 +69,10 @@ S, A = len(SHARED), len(AHEAD)
 OTHERWISE = 24
 """Values whose mean stands in for a season that is unknown."""
 
-CANDIDATES = 1 + len(MEANS) + len(MEDIANS) + 2 * len(DAY_WIDTHS) + 1 + 2
+SEASONAL = 2 * len(DAY_WIDTHS) + 1 + 2
+"""The last candidates are earlier seasons at today's level."""
+
+CANDIDATES = 1 + len(MEANS) + len(MEDIANS) + SEASONAL
 
 Float32Array = npt.NDArray[np.float32]
 

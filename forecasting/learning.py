@@ -10,7 +10,7 @@ import numpy as np
 
 from forecasting.base import QUANTILES
 from forecasting.batch import Batch
-from forecasting.conformal import BESIDE, LEVELS, RATE, SPREADS, Around, Centre, Corrections, Spreads, U, complete
+from forecasting.conformal import BESIDE, LEVELS, PACE, RATE, SPREADS, Around, Centre, Corrections, Spreads, U, complete
 from forecasting.features import newest
 from forecasting.gates import Gates
 from forecasting.memory import NEVER, Ring
@@ -68,7 +68,7 @@ class Memory:
             said=Ring.empty(count, horizon, Said.width(models)),
             spread=Ring.empty(count, horizon, len(SPREADS), U, dtype=np.float32),
             mixture=Mixture.fresh(np.repeat(prior[None], count, axis=0), np.full(horizon, 0.5)),
-            quantiles=Mixture.fresh(spreads, np.tile(LEVELS, horizon)),
+            quantiles=Mixture.fresh(spreads, np.tile(LEVELS, horizon), PACE),
             spreads=Spreads.fresh(names, horizon),
             corrections=Corrections.fresh(count, horizon),
             scores=Scores.empty(count, models, horizon, window),

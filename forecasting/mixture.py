@@ -24,7 +24,8 @@ LIMIT = 5.0
 
 @dataclass(slots=True, eq=False)
 class Mixture:
-    """``prior (N, M, J)`` are the weights before anything was learned; ``level (J,)`` the quantile of each outcome.
+    """``prior (N, M, J)`` are the weights before anything was learned; ``level (J,)`` the quantile of each outcome;
+    ``pace``, at most 1, slows all learning rates down.
 
     ``regret``, ``square`` and ``top (N, M, J)``: what following the expert would have gained so far (with its second
     order), the sum of squares and the largest of the single gains. ``rate (N, M, J)``: the learning rates that follow.
@@ -32,17 +33,18 @@ class Mixture:
 
     prior: FloatArray
     level: FloatArray = field(metadata=SHARED)
+    pace: float = field(metadata=SHARED)
     regret: FloatArray
     square: FloatArray
     top: FloatArray
     rate: FloatArray
 
     @classmethod
-    def fresh(cls, prior: FloatArray, level: FloatArray) -> Mixture:
+    def fresh(cls, prior: FloatArray, level: FloatArray, pace: float = 1.0) -> Mixture:
         """Nothing learned yet."""
         regret, square, top = np.zeros((3, *prior.shape))  # views apart: rows of each may be written to
         one = np.ones(prior.shape)
-        return cls(prior, level, regret, square, top, _rates(prior, one, one))
+        return cls(prior, level, pace, regret, square, top, pace * _rates(prior, one, one))
 
     def weights(self, awake: BoolArray | None = None) -> FloatArray:
         """Convex weights ``(N, M, J)`` of the experts ``awake`` (same shape, None = all); 0 where all sleep."""
@@ -73,7 +75,7 @@ class Mixture:
         self.regret = self.regret + gain - self.rate * square
         self.top = np.maximum(self.top, np.abs(gain))
         self.square = self.square + square
-        self.rate = _rates(self.prior, np.maximum(self.top, 1.0), np.maximum(self.square, 1.0))
+        self.rate = self.pace * _rates(self.prior, np.maximum(self.top, 1.0), np.maximum(self.square, 1.0))
 
 
 def _rates(prior: FloatArray, top: FloatArray, square: FloatArray) -> FloatArray:

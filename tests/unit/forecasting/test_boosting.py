@@ -11,25 +11,50 @@ import pytest
 from hypothesis import given, settings
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from forecasting.base import MEDIAN
+from forecasting.base import MEDIAN, QUANTILES
 from forecasting.batch import Batch
 from forecasting.errors import LeakError
 from forecasting.evaluate.backtest import backtest, check_causal
 from forecasting.features import A, Features, Float32Array, S
 from forecasting.models import boosting, boosting_training
-from forecasting.models.boosting import DEPTH, KNOTS, UNKNOWN, Boosting, between, design
-from forecasting.models.boosting_training import SETTINGS, fit, pack, stacked
+from forecasting.models.boosting import (
+    DEPTH,
+    FIGURES,
+    KNOTS,
+    UNKNOWN,
+    UPPER,
+    UPPER_KNOTS,
+    Boosting,
+    between,
+    design,
+    upper_design,
+)
+from forecasting.models.boosting_training import (
+    LARGEST,
+    SETTINGS,
+    TAILS,
+    fit,
+    fit_upper,
+    grow,
+    pack,
+    stacked,
+    together,
+)
 from forecasting.models.linear import windows
 from forecasting.series import FloatArray, Series
 from tests.unit.forecasting.conftest import NAN, SEASON, H, Make, Wave, assert_blind, futures
 
 FEW: Mapping[str, Any] = {**SETTINGS, "max_iter": 8, "max_bins": 8}
 
+NEAR: dict[str, Any] = {"rtol": 1e-3, "atol": 1e-3}
+"""Leaves are kept to three digits."""
+
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forests of eight trees, on coarse figures."""
     monkeypatch.setattr(boosting_training, "SETTINGS", FEW)
+    monkeypatch.setattr(boosting_training, "TAILS", {q: {**one, "max_iter": 8} for q, one in TAILS.items()})
 
 
 def grown(rows: int, seed: int, **changes: Any) -> tuple[HistGradientBoostingRegressor, Float32Array]:
@@ -70,7 +95,7 @@ def test_packed_forests_say_what_scikit_learn_says(rows: int, changes: dict[str,
     fresh[rng.random(fresh.shape) < 0.3] = UNKNOWN
     for rows_asked in (table, fresh):
         packed = pack(model)(rows_asked, np.zeros(len(rows_asked), dtype=np.int64))
-        np.testing.assert_allclose(packed, model.predict(rows_asked), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(packed, model.predict(rows_asked), **NEAR)
 
 
 def test_trees_that_stop_early_are_among_them() -> None:
@@ -89,7 +114,7 @@ def test_figures_on_an_edge_go_left_as_they_do_there() -> None:
         column = edges if shift is None else np.nextafter(edges, np.float32(shift))
         table = np.repeat(column[:, None], 6, axis=1)
         found = packed(table, np.zeros(len(table), dtype=np.int64))
-        np.testing.assert_allclose(found, model.predict(table), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found, model.predict(table), **NEAR)
 
 
 def test_each_row_walks_its_own_forest() -> None:
@@ -98,7 +123,7 @@ def test_each_row_walks_its_own_forest() -> None:
     which = np.random.default_rng(0).integers(3, size=200)
     found = stacked([pack(model) for model in models])(table, which)
     expected = np.stack([model.predict(table) for model in models])[which, np.arange(200)]
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found, expected, **NEAR)
 
 
 def test_the_forests_of_a_series_are_those_of_scikit_learn(make: Make, wave: Wave, few: None) -> None:
@@ -110,7 +135,65 @@ def test_the_forests_of_a_series_are_those_of_scikit_learn(make: Make, wave: Wav
         weight = told.scale[known] / told.scale[known].mean()  # busy hours count more, as in the WAPE
         model.fit(table[known], wanted[known], sample_weight=weight)
         found = packed(table, np.zeros(len(table), dtype=np.int64))
-        np.testing.assert_allclose(found, model.predict(table), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(found, model.predict(table), **NEAR)
+
+
+# -- upper quantiles -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def above(make: Make, wave: Wave) -> Boosting:
+    """Forests for all quantiles of one series."""
+    return grow("shop", *windows(make(wave(9 * SEASON)), H))
+
+
+def test_upper_quantiles_are_covered_about_as_often_as_they_say(above: Boosting, make: Make, wave: Wave) -> None:
+    fresh = make(wave(14 * SEASON, seed=11))
+    batch = Batch.at(fresh, np.arange(9 * SEASON, 14 * SEASON - H), H)
+    told, actual = above.predict(batch), batch.actual()
+    for knot in UPPER_KNOTS:
+        share = {q: float((actual[:, knot - 1] <= told[:, knot - 1, QUANTILES.index(q)]).mean()) for q in UPPER}
+        assert 0.8 < share[0.9] < 0.97
+        assert share[0.99] > share[0.9]
+        assert share[0.99] > 0.93
+
+
+def test_quantiles_are_in_order_and_what_no_forest_tells_is_unknown(above: Boosting, make: Make, wave: Wave) -> None:
+    told = above.predict(Batch.now([make(wave(400)), make(wave(400), "cart")], H))
+    assert (np.diff(told[0, :, MEDIAN:], axis=1) >= 0).all()
+    assert np.isnan(told[0, :, : QUANTILES.index(0.5)]).all()
+    assert np.isnan(told[1]).all()
+
+
+def test_without_upper_forests_only_the_median_is_told(forest: Boosting, make: Make, wave: Wave) -> None:
+    told = forest.predict(Batch.now([make(wave(400))], H))
+    assert np.isfinite(told[..., MEDIAN]).all()
+    assert np.isnan(np.delete(told, MEDIAN, axis=2)).all()
+
+
+def test_forests_of_extreme_quantiles_have_fewer_levels(make: Make, wave: Wave, few: None) -> None:
+    upper = fit_upper(*windows(make(wave(300)), H))
+    assert {level: [one.depth for one in forests] for level, forests in upper.items()} == {
+        0.9: [DEPTH] * len(UPPER_KNOTS),
+        0.99: [DEPTH - 1] * len(UPPER_KNOTS),
+    }
+
+
+def test_models_of_single_series_are_put_together(make: Make, wave: Wave, few: None) -> None:
+    series = [make(wave(300)), make(wave(300, seed=1) * 9, "cart")]
+    alone = [grow(one.name, *windows(one, H)) for one in series]
+    batch = Batch.now(series, H)
+    both = together(alone).predict(batch)
+    for row, model in enumerate(alone):
+        np.testing.assert_array_equal(both[row], model.predict(batch)[row])
+
+
+def test_leaves_beyond_the_largest_small_float_are_cut() -> None:
+    table = np.arange(200.0)[:, None]
+    model = HistGradientBoostingRegressor(**{**FEW, "max_features": 1.0, "learning_rate": 1.0})
+    leaf = pack(model.fit(table, np.where(table[:, 0] < 100, 0.0, 1e9))).leaf
+    assert np.isfinite(leaf).all()
+    assert leaf.max() == np.float16(LARGEST)
 
 
 # -- steps between knots ---------------------------------------------------------------------------------------------
@@ -147,10 +230,10 @@ def test_it_beats_last_value_on_days_that_it_has_not_seen(forest: Boosting, make
 def test_nothing_that_trees_see_is_unknown(odd: Series) -> None:
     told, _ = windows(odd, H)
     for step in (1, H):
-        table = design(told, step)
-        assert table.shape == (len(told.last), S + A)
-        assert np.isfinite(table).all()
-        assert (table >= UNKNOWN).all()  # nothing known lies below what is unknown
+        for table, width in ((design(told, step), S + A), (upper_design(told, step), FIGURES)):
+            assert table.shape == (len(told.last), width)
+            assert np.isfinite(table).all()
+            assert (table >= UNKNOWN).all()  # nothing known lies below what is unknown
 
 
 def test_odd_series_are_fitted_without_complaint(odd: Series, few: None) -> None:

@@ -14,14 +14,14 @@ import pytest
 
 from forecasting import artifacts, bundle
 from forecasting.artifacts import CARD, WEIGHTS, Artifact
-from forecasting.base import QUANTILES, Forecaster
+from forecasting.base import MEDIAN, QUANTILES, Forecaster
 from forecasting.batch import Batch
 from forecasting.bundle import Bundle, BundleSettings, cache_key, digest, kept, restored, stored, train, train_or_load
 from forecasting.bundle import scores as scored
 from forecasting.errors import ArtifactError, TrainingError
 from forecasting.features import A, S
 from forecasting.models import boosting_training
-from forecasting.models.boosting import Boosting
+from forecasting.models.boosting import FIGURES, Boosting
 from forecasting.models.linear import F, Linear
 from forecasting.models.naive import LastValue
 from forecasting.series import Series
@@ -37,7 +37,9 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 def _few() -> Any:
     """Forests of four trees, on coarse figures."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(boosting_training, "SETTINGS", {**boosting_training.SETTINGS, "max_iter": 4, "max_bins": 8})
+        small = {"max_iter": 4, "max_bins": 8}
+        patch.setattr(boosting_training, "SETTINGS", {**boosting_training.SETTINGS, **small})
+        patch.setattr(boosting_training, "TAILS", {q: {**one, **small} for q, one in boosting_training.TAILS.items()})
         yield
 
 
@@ -152,7 +154,8 @@ def test_nothing_to_learn_is_said(make: Make) -> None:
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch, forest: Boosting) -> None:
     """Growing a forest costs no time but that on the wall."""
-    monkeypatch.setattr(boosting_training, "fit", lambda told, target, seed: list(forest.knots[:STEPS]))
+    grown = replace(forest, knots=forest.knots[:STEPS])
+    monkeypatch.setattr(boosting_training, "grow", lambda name, told, target, seed: replace(grown, names=[name]))
 
 
 class Wall:
@@ -183,10 +186,30 @@ class Wall:
 def test_forests_are_grown_while_time_is_left(mesh: list[Series], prices: dict[str, float], forests: list[str]) -> None:
     wall = Wall(**prices)
     found = train(mesh, SETTINGS, wall.progress, wall)
-    assert own(found, "linear") == ["cart", "shop"]  # cheap: always for all
     assert (own(found, "boosting") if forests else []) == forests
     assert ("boosting" in by_name(found)) == bool(forests)
     assert found.card["seconds"] == wall.now
+
+
+@pytest.mark.usefixtures("free")
+@pytest.mark.parametrize(
+    ("prices", "linears"),
+    [
+        ({"linear": 59.0}, ["cart", "shop"]),  # the second begins at 59 of 60 seconds
+        ({"linear": 61.0}, ["cart"]),
+        ({"trained": 1000.0}, ["cart"]),  # the busiest has one whatever the time
+    ],
+)
+def test_linear_models_are_fitted_while_time_is_left(
+    mesh: list[Series], prices: dict[str, float], linears: list[str]
+) -> None:
+    wall = Wall(**prices)
+    found = train(mesh, SETTINGS, wall.progress, wall)
+    assert own(found, "linear") == linears
+    assert [text for text in wall.seen if text.startswith("linear")] == [f"linear {name}" for name in linears]
+    assert as_stored(found).card["linear"] == {"names": linears}
+    told = by_name(restored(as_stored(found)))["linear"].predict(Batch.now(mesh, STEPS))[:, 0, MEDIAN]
+    assert np.isfinite(told).tolist() == [one.name in linears for one in mesh]  # silent about the others
 
 
 @pytest.mark.usefixtures("free")
@@ -287,7 +310,11 @@ DAMAGE: dict[str, tuple[str, Any]] = {
     "flat leaves": ("boosting/0/leaf", np.zeros(2, dtype=np.float32)),
     "deep leaves": ("boosting/0/leaf", np.zeros((2, 4, 32), dtype=np.float32)),
     "no base": ("boosting/0/base", np.zeros(0)),
-    "a figure that there is not": ("boosting/0/figure", np.full((2, 4, 15), S + A, dtype=np.int16)),
+    "trees without a level": ("boosting/0/leaf", np.zeros((2, 4, 1), dtype=np.float16)),
+    "no upper edges": ("boosting/0.9/0/edge", None),
+    "an infinite upper leaf": ("boosting/0.99/0/leaf", np.full((2, 4, 8), np.inf, dtype=np.float16)),
+    "a figure that there is not": ("boosting/0/figure", np.full((2, 4, 15), S + A, dtype=np.int8)),
+    "an upper figure that there is not": ("boosting/0.9/0/figure", np.full((2, 4, 15), FIGURES, dtype=np.int8)),
     "a negative figure": ("boosting/0/figure", np.full((2, 4, 15), -1, dtype=np.int16)),
     "half a figure": ("boosting/0/figure", np.full((2, 4, 15), 0.5)),
     "an unknown edge": ("boosting/0/edge", np.full((2, 4, 15), NAN, dtype=np.float32)),
@@ -316,11 +343,14 @@ def test_damaged_arrays_are_refused(trained: Bundle, damage: str) -> None:
         {"linear": {}},
         {"linear": {"names": ["shop"]}},
         {"boosting": {}},
-        {"boosting": {"names": ["shop"], "knots": 2}},
-        {"boosting": {"names": ["cart", "shop"], "knots": 0}},
-        {"boosting": {"names": ["cart", "shop"], "knots": 3}},
-        {"boosting": {"names": ["cart", "shop"], "knots": 99}},
-        {"boosting": {"names": ["cart", "shop"], "knots": "many"}},
+        {"boosting": {"names": ["shop"], "knots": 2, "upper": 1}},
+        {"boosting": {"names": ["cart", "shop"], "knots": 0, "upper": 1}},
+        {"boosting": {"names": ["cart", "shop"], "knots": 3, "upper": 1}},
+        {"boosting": {"names": ["cart", "shop"], "knots": 99, "upper": 1}},
+        {"boosting": {"names": ["cart", "shop"], "knots": "many", "upper": 1}},
+        {"boosting": {"names": ["cart", "shop"], "knots": 2}},  # of a version without upper quantiles
+        {"boosting": {"names": ["cart", "shop"], "knots": 2, "upper": 0}},
+        {"boosting": {"names": ["cart", "shop"], "knots": 2, "upper": 2}},
         {"lstm": {}},
     ],
 )

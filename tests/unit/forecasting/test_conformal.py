@@ -42,10 +42,11 @@ def track(actual: FloatArray, rate: float, start: FloatArray = START) -> tuple[F
 
 
 def centre(count: int, horizon: int, unit: float = 2.0) -> Centre:
+    learned = np.array([[75.0, 80.0, 84.0, 86.0, 89.0], [NAN, 99.0, 102.0, 104.0, 106.0]])  # (L, Q)
     return Centre(
         np.full((count, horizon), 100.0),
         np.full((count, horizon), 90.0),
-        np.repeat(np.array([[-5.0, 4.0, 6.0, 9.0], [NAN, 3.0, 5.0, 7.0]])[None, :, None], horizon, 2).repeat(count, 0),
+        np.repeat(learned[None, :, None], horizon, axis=2).repeat(count, axis=0),
         np.full(count, unit),
     )
 
@@ -146,9 +147,10 @@ def test_what_means_nothing_is_0_and_what_is_unknown_stays_so() -> None:
 def test_spreads_stand_around_their_centre_in_the_order_of_their_names() -> None:
     spreads = Spreads.fresh(["a"], 2)
     around = dict(zip(SPREADS, spreads.around(centre(1, 2))[0], strict=True))
-    for name, told in (("lstm", [95.0, 104.0, 106.0, 109.0]), ("boosting", [NAN, 103.0, 105.0, 107.0])):
-        np.testing.assert_allclose(around[name], np.tile(told, (2, 1)))
-        np.testing.assert_allclose(around[f"{name} tracked"], around[name] + 0.2 * np.sign(LEVELS - 0.5))
+    np.testing.assert_allclose(around["lstm"], np.tile([95.0, 104.0, 106.0, 109.0], (2, 1)))
+    np.testing.assert_allclose(around["lstm tracked"], around["lstm"] + 0.2 * np.sign(LEVELS - 0.5))
+    np.testing.assert_allclose(around["boosting"], np.tile([NAN, 102.0, 104.0, 106.0], (2, 1)))
+    np.testing.assert_allclose(around["boosting moved"], np.tile([NAN, 103.0, 105.0, 107.0], (2, 1)))
     assert np.isnan(around["residuals"]).all()
     np.testing.assert_allclose(around["tracked"], np.tile(100.0 + 1.5 * START * 1.2 * 2.0, (2, 1)))
     np.testing.assert_allclose(around["last"], 90.0)
@@ -156,10 +158,10 @@ def test_spreads_stand_around_their_centre_in_the_order_of_their_names() -> None
 
 def test_a_model_without_quantiles_leaves_its_spreads_silent() -> None:
     told = centre(1, 2)
-    told.gap[:] = np.nan
+    told.learned[:] = np.nan
     silent = np.asarray(np.isnan(Spreads.fresh(["a"], 2).around(told)).all(axis=(0, 2, 3)))
     quiet = [name for name, no in zip(SPREADS, silent, strict=True) if no]
-    assert quiet == ["lstm", "boosting", "lstm tracked", "boosting tracked", "residuals"]
+    assert quiet == ["lstm", "lstm tracked", "boosting", "boosting moved", "residuals"]
 
 
 def test_spreads_learn_how_much_the_median_misses_by() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import math
 import multiprocessing
 import os
@@ -11,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,9 +19,7 @@ import pytest
 from forecasting import engines
 from forecasting.engines import AHEAD, Engine, EngineError, MissingEngineError, run
 
-HAS_RAY = importlib.util.find_spec("ray") is not None
-NO_RAY = "Ray is not installed: pip install 'meshctl[ray]'"
-ENGINES = ["local", pytest.param("ray", marks=pytest.mark.skipif(not HAS_RAY, reason=NO_RAY))]
+ENGINES = ["local", pytest.param("ray", marks=pytest.mark.extras("ray"))]
 
 #: Two workers write their process ids to stdout and wait for ever; the parent is the first line.
 SLEEPERS = """
@@ -39,8 +36,21 @@ if __name__ == "__main__":
 """
 
 
+def apart(check: Callable[[Engine], None], engine: Engine) -> None:
+    """Ray's checks in a process of their own: Ray leaves signal handlers and unawaited processes behind."""
+    if engine == "local":
+        check(engine)
+        return
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        pool.submit(check, engine).result()
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_results_come_in_order_and_each_is_announced(engine: Engine) -> None:
+    apart(_in_order, engine)
+
+
+def _in_order(engine: Engine) -> None:
     seen: dict[int, int] = {}
     items = [5, 3, 4, 6, 2, 1, 0]
     results = run(math.factorial, items, engine=engine, jobs=2, finished=seen.__setitem__)
@@ -51,6 +61,10 @@ def test_results_come_in_order_and_each_is_announced(engine: Engine) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_exception_of_a_task_is_raised_and_the_rest_dropped(engine: Engine) -> None:
+    apart(_raises, engine)
+
+
+def _raises(engine: Engine) -> None:
     with pytest.raises(ValueError, match="negative") as caught:
         run(math.factorial, [3, -1, *range(50)], engine=engine, jobs=2)
     assert type(caught.value) is ValueError
@@ -59,6 +73,10 @@ def test_the_exception_of_a_task_is_raised_and_the_rest_dropped(engine: Engine) 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_process_has_one_thread(engine: Engine) -> None:
+    apart(_one_thread, engine)
+
+
+def _one_thread(engine: Engine) -> None:
     before = os.environ.get("OMP_NUM_THREADS")
     assert run(os.getenv, list(engines.ONE_THREAD), engine=engine, jobs=2) == ["1"] * len(engines.ONE_THREAD)
     assert os.environ.get("OMP_NUM_THREADS") == before
@@ -147,12 +165,16 @@ def test_importing_the_module_imports_neither_numpy_nor_ray() -> None:
     assert found.stdout == "set()\n"
 
 
-@pytest.mark.skipif(not HAS_RAY, reason=NO_RAY)
+@pytest.mark.extras("ray")
 def test_a_ray_that_runs_already_is_used_and_left_running() -> None:
+    apart(_used, "ray")
+
+
+def _used(engine: Engine) -> None:
     ray = importlib.import_module("ray")
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
-        assert run(math.factorial, [3, 4], engine="ray", jobs=2) == [6, 24]
+        assert run(math.factorial, [3, 4], engine=engine, jobs=2) == [6, 24]
         assert ray.is_initialized()
     finally:
         ray.shutdown()

@@ -43,6 +43,19 @@ def test_the_best_expert_is_found_and_equal_weights_are_beaten(seed: int) -> Non
     assert loss < best + 0.5  # what was lost while it was being found
 
 
+def test_a_slower_pace_finds_the_same_expert_later() -> None:
+    told, actual = np.tile([100.0, 110.0], (200, 1)), np.full(200, 100.0)
+    shares = {}
+    for pace in (1.0, 0.5):
+        mixture = Mixture.fresh(np.full((1, 2, 1), 0.5), MEDIANS, pace)
+        play(mixture, told[:5], actual[:5], unit=5.0)
+        early = weights(mixture)[0]
+        play(mixture, told[5:], actual[5:], unit=5.0)
+        shares[pace] = early, weights(mixture)[0]
+    assert 0.5 < shares[0.5][0] < shares[1.0][0]
+    assert min(late for _, late in shares.values()) > 0.95
+
+
 def test_errors_that_cancel_are_mixed() -> None:
     rng = np.random.default_rng(0)
     noise, actual = rng.normal(0, 5, 800), rng.normal(100, 5, 800)

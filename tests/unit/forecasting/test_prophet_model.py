@@ -1,4 +1,4 @@
-"""Prophet, where it is installed; and what is said where it is not."""
+"""Prophet itself, and what is said where it is not installed."""
 
 from __future__ import annotations
 
@@ -20,9 +20,6 @@ from forecasting.models.prophet import MissingPackageError, Prophet, seeded
 from forecasting.series import FloatArray, Series
 from tests.conftest import ROOT
 
-needs_prophet = pytest.mark.skipif(
-    util.find_spec("prophet") is None, reason="package prophet is not installed: pip install 'meshctl[prophet]'"
-)
 NAN = float("nan")
 
 
@@ -67,7 +64,7 @@ def test_the_global_generator_is_put_back() -> None:
     assert [*seen, np.random.random()] == expected
 
 
-@needs_prophet
+@pytest.mark.extras("prophet")
 def test_no_history_upsets_it(odd: Series) -> None:
     told = one(odd.values, odd.season)
     known = np.isfinite(odd.values).sum()
@@ -79,7 +76,7 @@ def test_no_history_upsets_it(odd: Series) -> None:
     assert (np.diff(told, axis=1) >= 0).all()
 
 
-@needs_prophet
+@pytest.mark.extras("prophet")
 @pytest.mark.parametrize("season", [24, 96])
 def test_it_learns_a_season(season: int) -> None:
     told = one(noisy(300, season), season)
@@ -87,7 +84,7 @@ def test_it_learns_a_season(season: int) -> None:
     assert 5 < (told[:, 3] - told[:, 0]).mean() < 15  # 3.3 deviations of 3
 
 
-@needs_prophet
+@pytest.mark.extras("prophet")
 def test_it_learns_a_week() -> None:
     week = np.repeat([1.0, 1.0, 1.0, 1.0, 1.0, 0.4, 0.4], 24)
     values = noisy(24 * 28, 24) * np.tile(week, 4)
@@ -95,13 +92,13 @@ def test_it_learns_a_week() -> None:
     assert told[24 * 5 :].mean() < 0.7 * told[: 24 * 5].mean()
 
 
-@needs_prophet
+@pytest.mark.extras("prophet")
 def test_under_two_seasons_nothing_seasonal_is_fitted() -> None:
     values = noisy(100, 51)
     np.testing.assert_array_equal(one(values, 51), one(values, 1))
 
 
-@needs_prophet
+@pytest.mark.extras("prophet")
 def test_the_same_history_gets_the_same_forecast_and_nobody_hears_of_it(
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -114,7 +111,7 @@ def test_the_same_history_gets_the_same_forecast_and_nobody_hears_of_it(
     assert [record for record in caplog.records if record.name.startswith(("prophet", "cmdstanpy"))] == []
 
 
-@needs_prophet
+@pytest.mark.extras("prophet")
 def test_a_long_history_is_thinned_and_ends_with_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
     package = module._package()
     rows: list[int] = []
@@ -131,7 +128,7 @@ def test_a_long_history_is_thinned_and_ends_with_the_newest(monkeypatch: pytest.
     assert np.abs(told[0, :, MEDIAN] - curve(1000, 1006, 100)).mean() < 4
 
 
-@needs_prophet
+@pytest.mark.extras("prophet")
 def test_a_stan_failure_is_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("optimization failed")
