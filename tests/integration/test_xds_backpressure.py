@@ -21,6 +21,8 @@ from xds.snapshot import Snapshot, encoded, resource_set, snapshot
 from xds.status import XdsEvent
 from xds.types import CLUSTER, LISTENER
 
+pytestmark = pytest.mark.slow
+
 ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
 SIZE = 2_000_000
 #: A window of 64 KiB that does not grow, so that a client that does not read is soon full.

@@ -15,6 +15,8 @@ from benchmarks.xds_fuzz import fuzz, told
 from xds import codec, status_codec
 from xds.errors import CodecError, RemoteError
 
+pytestmark = pytest.mark.slow
+
 MIB = 2**20
 
 

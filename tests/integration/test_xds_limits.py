@@ -28,6 +28,8 @@ from xds.snapshot import resource, resource_set, snapshot
 from xds.status import XdsEvent
 from xds.types import CLUSTER, ENDPOINT
 
+pytestmark = pytest.mark.slow
+
 DELTA = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 
 

@@ -31,6 +31,8 @@ from xds.snapshot import Snapshot, encoded, resource_set, snapshot
 from xds.status import XdsEvent
 from xds.types import CLUSTER, SECRET
 
+pytestmark = pytest.mark.slow
+
 CATALOG = "spiffe://mesh/ns/shop/sa/catalog"
 SERVER = "spiffe://mesh/ns/meshctl/sa/control-plane"
 NODE = "catalog-0"

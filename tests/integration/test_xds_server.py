@@ -17,7 +17,7 @@ from tests.support.servers import NODE, Mesh
 from xds.model import RuntimeLayer
 from xds.snapshot import snapshot
 
-pytestmark = pytest.mark.envoy
+pytestmark = [pytest.mark.envoy, pytest.mark.slow]
 
 ALL = ("cds", "eds", "lds", "rds", "rtds")
 

@@ -34,7 +34,7 @@ from xds.snapshot import Snapshot, resource, resource_set, snapshot
 from xds.status import XdsEvent
 from xds.types import CLUSTER
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.slow]
 
 HOST = "127.0.0.1"
 DELTA = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"

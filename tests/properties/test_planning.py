@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,8 @@ from meshctl.planning.plan import Current, decide
 from meshctl.planning.settings import PlanSettings, RouteSettings, ServiceSettings
 from meshctl.scaling.policy import NAMES, get
 from xds.model import Address
+
+pytestmark = pytest.mark.slow
 
 GROUPS = ("ingress", "a", "b", "c")
 EDGES = (("ingress", "a"), ("a", "b"), ("a", "c"), ("b", "c"), ("c", "a"))

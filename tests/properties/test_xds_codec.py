@@ -31,6 +31,8 @@ from xds import codec
 from xds.model import RuntimeValue
 from xds.types import PREFIX
 
+pytestmark = pytest.mark.slow
+
 
 @cache
 def message_types() -> tuple[tuple[str, type[Message]], ...]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from xds.feed import NOTHING, Held, feed, take
 from xds.snapshot import Snapshot, encoded, resource_set, snapshot
 from xds.types import CLUSTER, ENDPOINT, LISTENER
+
+pytestmark = pytest.mark.slow
 
 NAMES = st.sampled_from(["a", "b", "c", "xdstp://a/b", "é\N{SNOWMAN}"])
 BODIES = st.sampled_from([b"", b"1", b"2" * 70, b"\xff\x00"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -9,6 +10,8 @@ from tests.unit.xds.link import make
 from xds.protocol.held import Held
 from xds.snapshot import ResourceSet, resource_set
 from xds.types import CLUSTER
+
+pytestmark = pytest.mark.slow
 
 NAMES = [f"c{number}" for number in range(60)]
 NAME = st.sampled_from(NAMES[:8])

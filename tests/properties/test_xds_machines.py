@@ -11,6 +11,7 @@ import sys
 from collections.abc import Collection
 from typing import Any
 
+import pytest
 from hypothesis import assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -28,6 +29,8 @@ from xds.protocol.responses import ResponseCache
 from xds.protocol.sotw import SotwStream
 from xds.protocol.stream import Stream
 from xds.types import CLUSTER, ENDPOINT, FULL_STATE, LISTENER, ROUTE, RUNTIME
+
+pytestmark = pytest.mark.slow
 
 CLUSTERS, ROUTES, LISTENERS = ("a", "b", "c"), ("r", "s"), ("l", "m")
 NAMES = {CLUSTER: CLUSTERS, ENDPOINT: tuple(map(service, CLUSTERS)), ROUTE: ROUTES, LISTENER: LISTENERS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -11,6 +12,8 @@ from xds.canary import Policy
 from xds.rollout import Rollout
 from xds.snapshot import Snapshot, check
 from xds.types import CLUSTER, ENDPOINT
+
+pytestmark = pytest.mark.slow
 
 DEADLINE, SETTLE = 5.0, 1.0
 NODES = [f"n{i}" for i in range(5)]

@@ -23,6 +23,8 @@ from chaos.faults import Fault
 from chaos.verdict import ExperimentResult
 from tests.unit.chaos.fake_api import ControlPlane
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENT = Experiment(
     "short", "catalog", "frontend", (Fault("abort", 30, duration=1.0),), recovery=2.5, window=1.0, objective=2.0
 )

@@ -13,6 +13,8 @@ from meshctl.cli import chaos as command
 from tests.unit.chaos.fake_api import ControlPlane
 from tests.unit.cli.conftest import Invoke
 
+pytestmark = pytest.mark.slow
+
 FILE = """
 title: short
 service: catalog

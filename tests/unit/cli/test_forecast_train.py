@@ -21,6 +21,8 @@ from meshctl.control.past import DEMAND
 from meshctl.history.database import Database
 from tests.unit.meshctl.forecasting_support import MESH, bundle, keep, rates, series
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def mesh(tmp_path: Path) -> Path:

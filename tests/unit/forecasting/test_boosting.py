@@ -44,6 +44,8 @@ from forecasting.models.linear import windows
 from forecasting.series import FloatArray, Series
 from tests.unit.forecasting.conftest import NAN, SEASON, H, Make, Wave, assert_blind, futures
 
+pytestmark = pytest.mark.slow
+
 FEW: Mapping[str, Any] = {**SETTINGS, "max_iter": 8, "max_bins": 8}
 
 NEAR: dict[str, Any] = {"rtol": 1e-3, "atol": 1e-3}

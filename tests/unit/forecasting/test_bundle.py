@@ -27,6 +27,8 @@ from forecasting.models.naive import LastValue
 from forecasting.series import Series
 from tests.unit.forecasting.conftest import NAN, SEASON, Make, Wave, quiet
 
+pytestmark = pytest.mark.slow
+
 STEPS = 2
 SETTINGS = BundleSettings(seconds=60.0, horizon=STEPS, steps=5)
 SIMPLE = replace(SETTINGS, horizon=1)

@@ -20,6 +20,8 @@ from forecasting.models.covariate_figures import STALE
 from forecasting.models.covariates import REFIT, WINDOWS, CovariateModel, ridge
 from forecasting.series import BoolArray, FloatArray, IntArray, Series
 
+pytestmark = pytest.mark.slow
+
 NAN = float("nan")
 HORIZON = 12
 LENGTH = 1_600

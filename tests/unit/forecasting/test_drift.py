@@ -18,6 +18,8 @@ import pytest
 from forecasting.drift import Detector, Drift, DriftError, Reference, reference
 from forecasting.series import FloatArray, Series
 
+pytestmark = pytest.mark.slow
+
 NAN = float("nan")
 DAY, STEP = 144, 600.0
 """Days of ten-minute steps."""

@@ -19,6 +19,8 @@ import pytest
 from forecasting import engines
 from forecasting.engines import AHEAD, Engine, EngineError, MissingEngineError, run
 
+pytestmark = pytest.mark.slow
+
 ENGINES = ["local", pytest.param("ray", marks=pytest.mark.extras("ray"))]
 
 #: Two workers write their process ids to stdout and wait for ever; the parent is the first line.

@@ -23,6 +23,8 @@ from forecasting.selected import Selected
 from forecasting.series import FloatArray, IntArray, Series, clean
 from tests.unit.forecasting.conftest import ODD, Make, Wave
 
+pytestmark = pytest.mark.slow
+
 H = 6
 
 

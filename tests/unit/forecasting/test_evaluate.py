@@ -32,6 +32,8 @@ from forecasting.models.statistical import Ewma
 from forecasting.series import FloatArray, Series
 from tests.unit.forecasting.conftest import Make, Wave
 
+pytestmark = pytest.mark.slow
+
 NAN = float("nan")
 INF = float("inf")
 ACTUAL = np.array([10.0, 20.0, NAN, 10.0])

@@ -19,6 +19,8 @@ from forecasting.models.linear import FAR, FIRST, F, Linear, design, enough, fit
 from forecasting.series import FloatArray, Series
 from tests.unit.forecasting.conftest import NAN, SEASON, H, Make, Wave, assert_blind, futures
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def seen(make: Make) -> Features:

@@ -26,6 +26,8 @@ from forecasting.series import FloatArray, Series
 from forecasting.training import TrainSettings, train
 from tests.unit.forecasting.conftest import NAN, SEASON, H, Make, Wave, assert_blind, futures, quiet
 
+pytestmark = pytest.mark.slow
+
 QUICK = TrainSettings(steps=6, batch=16, hidden=8, horizon=H)
 
 

@@ -16,6 +16,8 @@ from forecasting.outlook import NEWCOMERS, REHEARSED, SPANS, Outlook, agreeing, 
 from forecasting.resolutions import DAY, rolled
 from forecasting.series import FloatArray, Series
 
+pytestmark = pytest.mark.slow
+
 TICK = 60.0
 SEASON = 1440
 NAN = float("nan")

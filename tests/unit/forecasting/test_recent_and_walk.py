@@ -11,6 +11,8 @@ from forecasting.evaluate.walk import NOT_TRAINED, Recorded, run_mixture, walk
 from forecasting.models.recent import RecentMedian
 from tests.unit.forecasting.conftest import Make, Wave
 
+pytestmark = pytest.mark.slow
+
 NAN = float("nan")
 
 

@@ -27,6 +27,8 @@ from forecasting.artifacts import CARD, WEIGHTS
 from forecasting.errors import ArtifactError
 from forecasting.registry import JOURNAL, LOCK, POINTER, Registry, RegistryError, Swap
 
+pytestmark = pytest.mark.slow
+
 Step = Callable[[Registry], object]
 
 

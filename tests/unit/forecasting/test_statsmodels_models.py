@@ -18,6 +18,8 @@ from forecasting.models.statistical import Past, bridged, each, profile
 from forecasting.models.theta import Theta
 from forecasting.series import FloatArray, Series
 
+pytestmark = pytest.mark.slow
+
 NAN = float("nan")
 H = 6
 MODELS: Sequence[Forecaster] = (Ets(history=150), Theta(history=150), Sarimax(history=150))

@@ -18,6 +18,8 @@ from forecasting.series import FloatArray, Series
 from forecasting.training import Pool, TrainSettings, forgetful, pinball_loss, restless, train, windows
 from tests.unit.forecasting.conftest import NAN, SEASON, H, Make, Wave, quiet
 
+pytestmark = pytest.mark.slow
+
 QUICK = TrainSettings(steps=6, batch=16, hidden=8, horizon=H)
 
 

@@ -28,6 +28,8 @@ from tests.support.boutique import only_parents
 from tests.support.boutique import read as read_boutique
 from tests.unit.meshctl import forecasting_support as support
 
+pytestmark = pytest.mark.slow
+
 NOW = 1_000_000.0
 SHOP = "ingress", "frontend"
 CATALOG: Edge = ("frontend", "catalog")

@@ -19,6 +19,8 @@ import pytest
 from meshctl.control.governor import BURST, HOUR, Budget, Governed, TrainingFailedError
 from meshctl.control.trainer import OUTCOME, put
 
+pytestmark = pytest.mark.slow
+
 BUSY = "while True: pass"
 FOLLOWING = (
     "import sys; from meshctl.control.trainer import end_with; end_with(int(sys.argv[1])); print('up', flush=True)\n"

@@ -20,6 +20,8 @@ from meshctl.model import Observation
 from meshctl.server import views
 from tests.unit.meshctl.forecasting_support import DAY, MESH, observation, rates
 
+pytestmark = pytest.mark.slow
+
 NOW = 1_000_000.0
 
 

@@ -28,6 +28,8 @@ from meshctl.control.training import LEAST_WINDOWS
 from meshctl.server.app import ControlPlane, control_plane
 from tests.unit.meshctl.forecasting_support import DAY, MESH, bundle, damage, keep, observation, rates, series
 
+pytestmark = pytest.mark.slow
+
 NOW = 1_000_000.0
 
 

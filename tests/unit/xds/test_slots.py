@@ -12,6 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from xds.server.slots import Slots
 
+pytestmark = pytest.mark.slow
+
 PATIENCE, DEADLINE = 1.0, 60.0
 
 
