@@ -221,13 +221,17 @@ class Machine(RuleBasedStateMachine):
                 wish.star, wish.names = star, names
             self._open((type_url,))
             return
-        self.client.change(type_url, *self._draw_names(type_url, data))
+        add, drop = self._draw_names(type_url, data)
+        self.client.change(type_url, add, drop)
+        self.judge.may_cross(type_url, add)
 
     @precondition(lambda self: not self.client.follow)
     @rule(type_url=type_urls, data=st.data())
     def ask_with_a_stale_nonce(self, type_url: str, data: st.DataObject) -> None:
         assume(type_url in self.client.told)
-        self.client.change(type_url, *self._draw_names(type_url, data), nonce="of-a-dead-server")
+        add, drop = self._draw_names(type_url, data)
+        self.client.change(type_url, add, drop, nonce="of-a-dead-server")
+        self.judge.may_cross(type_url, add)
 
     def _draw_names(self, type_url: str, data: st.DataObject) -> tuple[list[str], list[str]]:
         """Names to add and to drop. A state-of-the-world client that never named anything cannot stop wanting all, and

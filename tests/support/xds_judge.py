@@ -29,6 +29,7 @@ class Judge:
         self.refused: dict[str, dict[str, str]] = defaultdict(dict)
         self.untold: set[str] = set()
         self.doubted: dict[str, frozenset[tuple[str, str]]] = {}
+        self.crossed: dict[str, set[str]] = defaultdict(set)
         self.versions: dict[tuple[str, str], frozenset[tuple[str, str]]] = {}
         self.nonces: set[str] = set()
         self.told_of: set[str] = set()
@@ -111,9 +112,14 @@ class Judge:
                 if self.doubted.get(type_url) == _content(new.values()):  # as it was: the server need not have looked
                     self.untold.add(type_url)
 
+    def may_cross(self, type_url: str, names: Collection[str]) -> None:
+        """The client named these in a request that may cross with a response: the server hears of them in the next."""
+        self.crossed[type_url].update(names)
+
     def answered(self, answer: Answer) -> None:
         """The client has answered."""
         got, type_url = answer.got, answer.got.type_url
+        crossed = self.crossed.pop(type_url, set())
         if answer.error is None:
             self.doubted.pop(type_url, None)
             if type_url in FULL_STATE:
@@ -136,7 +142,8 @@ class Judge:
             self.doubted[type_url] = _content((self.content or {}).get(type_url, {}).values())
         for one in got.things:
             current = (self.content or {}).get(type_url, {}).get(one.name)
-            again = self.sotw and one.name in answer.add  # asked for with the very rejection
+            # Asked for with the very rejection, or before with a nonce that the server had to ignore.
+            again = self.sotw and (one.name in answer.add or one.name in crossed)
             again = again or not self.client.told[type_url].wants(one.name)  # dropped before: nobody is bound by it
             if one.bad and not again and current is not None and current.version == one.version:
                 self.refused[type_url][one.name] = one.version
