@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from tests.support.selection import leave_out
+
 # Tests run side by side already: numeric libraries with a thread per core in each of them only wait for each other.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
@@ -38,13 +40,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Quick work leaves out what is slow: whoever selects by marker gets it only by its name."""
-    wanted: str = config.getoption("markexpr")
-    if not wanted or "slow" in wanted:
-        return
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    items[:] = [item for item in items if not item.get_closest_marker("slow")]
-    config.hook.pytest_deselected(items=slow)
+    """Quick work leaves out what is slow."""
+    leave_out(config, items, "slow")
 
 
 @pytest.fixture

@@ -30,8 +30,6 @@ _MODULUS = 1 << 128
 #: Selections of one set that are remembered; streams that each ask for other names are served one by one.
 _SELECTIONS = 256
 
-_NONE: frozenset[str] = frozenset()
-
 
 @dataclass(frozen=True)
 class Resource:
@@ -228,8 +226,7 @@ class ResourceSet:
         resources, before = self._select(changed), previous.resources
         names = frozenset(resources.versions)
         replaced = {name: before[name] for name in names if name in before}
-        added = names.difference(replaced) if len(replaced) < len(names) else _NONE
-        return Difference(resources, names, added, replaced, frozenset(removed))
+        return Difference(resources, names, names - replaced.keys(), replaced, frozenset(removed))
 
     def _remember(self, previous: ResourceSet, difference: Difference) -> Difference:
         """A set that is gone leaves its entry, until another takes its place."""

@@ -24,6 +24,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.selection import leave_out
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONSTRAINTS = ROOT / "constraints.txt"
 
@@ -145,10 +147,7 @@ def prepare(config: pytest.Config, items: list[pytest.Item]) -> None:
 
     Who selects by marks, ``-m "not envoy"`` for instance, wants quick work.
     """
-    marked = [item for item in items if item.get_closest_marker("extras")]
-    marks = config.getoption("markexpr", "")
-    if marks and "extras" not in marks:
-        config.hook.pytest_deselected(items=marked)
-        items[:] = [item for item in items if item not in marked]
-    for item in marked:
-        item.add_marker(pytest.mark.timeout(SECONDS))
+    leave_out(config, items, "extras")
+    for item in items:
+        if item.get_closest_marker("extras"):
+            item.add_marker(pytest.mark.timeout(SECONDS))

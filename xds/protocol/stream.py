@@ -128,14 +128,14 @@ class Stream(ABC):
     def states(self, now: float) -> dict[str, TypeState]:
         """Where each type that the client asked for stands."""
         subs = self.subscriptions.items()
-        return {url: state_of(sub, self._current(sub), self.leased.get(url), now) for url, sub in subs}
+        return {url: state_of(sub, sub.current, self.leased.get(url), now) for url, sub in subs}
 
     def in_sync(self, type_url: str, now: float) -> bool:
         """Whether the client has accepted everything of this type that it should have, and nothing is due."""
         sub = self.subscriptions.get(type_url)
         if sub is not None and sub.flight is not None:
             return False
-        current = self._current(sub) if sub is not None else None
+        current = sub.current if sub is not None else None
         if sub is not None and current is not None and not (_complete(sub, current) and sub.accepts(current)):
             return False
         leased = self.leased.get(type_url)
@@ -204,7 +204,7 @@ class Stream(ABC):
     ) -> None:
         """``tell_apart``: it may be told which resource was bad; ``accepted``: the full state before."""
         sub.nacked(error, now, tell_apart=tell_apart, accepted=accepted)
-        current = self._current(sub)
+        current = sub.current
         if current is not None:
             self.quarantine.prune(current)
 
@@ -424,11 +424,8 @@ class Stream(ABC):
     def _settled(self, type_url: str) -> bool:
         """The client has everything of this type, and nothing more."""
         sub = self.subscriptions.get(type_url)
-        current = self._current(sub) if sub else None
+        current = sub.current if sub else None
         return sub is None or current is None or _complete(sub, current)
-
-    def _current(self, sub: Subscription) -> ResourceSet | None:
-        return sub.current
 
     def _next_nonce(self) -> str:
         self._nonces += 1

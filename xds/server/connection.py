@@ -196,5 +196,4 @@ class Connection:
         if machine.asked != self.checked:
             self.checked = machine.asked
             check_stream(limits, machine)
-        if notices:
-            self.host.noted(self, notices)
+        self.host.noted(self, notices)
