@@ -2,9 +2,11 @@
 
 :mod:`~xds.server.serving` is the server and what its owner calls, :mod:`~xds.server.connection` one open stream,
 :mod:`~xds.server.services` which gRPC method serves what, and :mod:`~xds.server.settings` every number that an
-operator may want to change. :mod:`~xds.server.sharding` is the same server in several processes.
+operator may want to change. :mod:`~xds.server.sharding` is the same server in several processes. Import this package
+before anything else that loads gRPC (:mod:`~xds.server.polling` tells why).
 """
 
+import xds.server.polling  # noqa: F401 - before whatever loads gRPC
 from xds.server.listening import listening
 from xds.server.serving import XdsServer
 from xds.server.settings import Settings
