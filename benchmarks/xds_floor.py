@@ -22,7 +22,7 @@ from benchmarks.xds_server import HOST, Content, commands, say
 from xds import _wire_pb2 as wire
 from xds import codec
 from xds.protocol.responses import ResponseCache
-from xds.server import collector
+from xds.server import collector, heap
 from xds.snapshot import Snapshot
 from xds.types import CLUSTER
 
@@ -90,6 +90,7 @@ async def serve(options: argparse.Namespace) -> None:
     server.add_insecure_port(f"{HOST}:{options.port}")
     await server.start()
     collector.calm()
+    heap.keep()
     say("ready")
     async for command in commands():
         if command == "stat":

@@ -40,7 +40,7 @@ from meshctl.server.metrics import Metrics
 from meshctl.server.watching import KINDS, XdsWatch
 from meshctl.server.xds_metrics import XdsCollector
 from xds.model import Address
-from xds.server import Settings, ShardedServer, XdsServer, collector
+from xds.server import Settings, ShardedServer, XdsServer, collector, heap
 from xds.snapshot import Resource, ResourceSet, Snapshot, resource, resource_set, snapshot
 from xds.translate.messages import ads, socket_address
 from xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
@@ -126,6 +126,7 @@ async def serve(options: argparse.Namespace) -> None:
     await server.start(HOST, options.port)
     server.publish(content.snapshots(node_ids))
     collector.calm()
+    heap.keep()
     say("ready")
     async for command in commands():
         if command == "stat":

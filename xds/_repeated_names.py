@@ -15,6 +15,7 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 
 from xds import _wire_pb2 as wire
+from xds.protocol.events import Names
 
 #: Bytes of a request that is worth it, and the longest part that is kept.
 _SHORTEST, _LONGEST = 512, 65_536
@@ -28,7 +29,7 @@ _URL_TAG = 0x22  # field 4, a string, whose length is one byte
 class _Head(NamedTuple):
     """``names`` of what comes before the type URL, and everything else that is in there, encoded."""
 
-    names: tuple[str, ...]
+    names: Names
     rest: bytes
 
 
@@ -55,7 +56,7 @@ def _read(before: bytes) -> _Head | None:
         message = wire.DiscoveryRequest.FromString(before)
     except DecodeError:
         return None
-    names = tuple(message.resource_names)
+    names = Names(message.resource_names)
     message.ClearField("resource_names")
     return _Head(names, message.SerializeToString())
 

@@ -44,7 +44,7 @@ from meshctl.sources.otlp import Export, OtlpReceiver
 from meshctl.sources.traffic import Traffic
 from xds.errors import PortInUse, PreflightError, TlsError
 from xds.preflight import Preflight
-from xds.server import ShardedServer, XdsServer, collector
+from xds.server import ShardedServer, XdsServer, collector, heap
 
 _GRACE = 2.0
 _PRUNE_INTERVAL = 3600.0
@@ -207,6 +207,7 @@ async def _serve(
     async with control_plane(file, config, dry_run=dry_run) as plane:
         _on_signals(plane)
         collector.calm()
+        heap.keep()
         if on_ready is not None:
             on_ready(plane)
         await _until_stopped(plane)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
@@ -52,6 +53,30 @@ class Node:
         https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#resource-warming
         """
         return self.user_agent == _ENVOY
+
+
+class Names(tuple[str, ...]):
+    """Names that many requests repeat, as one object: what is found out about them is found once."""
+
+    @cached_property
+    def distinct(self) -> frozenset[str]:
+        """Each of them once."""
+        return frozenset(self)
+
+    @cached_property
+    def longest(self) -> int:
+        """Characters of the longest."""
+        return max(map(len, self), default=0)
+
+
+def distinct_of(names: tuple[str, ...]) -> frozenset[str]:
+    """Each of ``names`` once."""
+    return names.distinct if isinstance(names, Names) else frozenset(names)
+
+
+def longest_of(names: tuple[str, ...]) -> int:
+    """Characters of the longest of ``names``; 0 if there are none."""
+    return names.longest if isinstance(names, Names) else max(map(len, names), default=0)
 
 
 class SotwRequest(NamedTuple):

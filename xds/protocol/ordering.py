@@ -5,7 +5,8 @@ https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 from xds.protocol.subscription import Subscription
@@ -42,12 +43,14 @@ _REMOVAL_RANK = {url: rank for rank, url in enumerate(REMOVAL_ORDER)}
 _LAST = max(len(ORDER), len(REMOVAL_ORDER))
 
 
-def in_order(types: Iterable[str]) -> list[str]:
+@lru_cache(maxsize=256)
+def in_order(types: tuple[str, ...]) -> list[str]:
     """Additions: as :data:`~xds.types.ORDER` has it, then whatever else in the order of its URL."""
     return sorted(types, key=lambda url: (_ADDITION_RANK.get(url, _LAST), url))
 
 
-def removals_in_order(types: Iterable[str]) -> list[str]:
+@lru_cache(maxsize=256)
+def removals_in_order(types: tuple[str, ...]) -> list[str]:
     """Removals: as :data:`REMOVAL_ORDER` has it, then whatever else in the order of its URL."""
     return sorted(types, key=lambda url: (_REMOVAL_RANK.get(url, _LAST), url))
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from xds import codec
 from xds.errors import RemoteError
 from xds.protocol import ordering
-from xds.protocol.events import DeltaRequest, Item, Response, SotwRequest
+from xds.protocol.events import DeltaRequest, Item, Response, SotwRequest, distinct_of
 from xds.protocol.quarantine import culprits
 from xds.protocol.responses import ResponseCache
 from xds.protocol.stream import Stream
@@ -72,11 +72,11 @@ class SotwStream(Stream):
         if names == self._last_names.get(sub.type_url):
             return
         self._last_names[sub.type_url] = names
-        before = sub.names | ({WILDCARD} if sub.wildcard else set())
         if not names and not sub.named:
             sub.start_implicit_wildcard()
             return
-        added, dropped = set(names) - before, before - set(names)
+        asked, before = distinct_of(names), sub.names | ({WILDCARD} if sub.wildcard else frozenset())
+        added, dropped = (asked - before, before - asked) if before else (asked, frozenset[str]())
         if sub.type_url in self.leased:
             self.leased[sub.type_url].subscribe(name for name in names if name in added)
             self.leased[sub.type_url].unsubscribe(dropped)

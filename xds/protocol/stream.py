@@ -263,9 +263,9 @@ class Stream(ABC):
             self.subscriptions[type_url] = kind(type_url, quarantine=self.quarantine)
             if type_url in KINDS:
                 self.leased[type_url] = self._holdings(type_url)
-            subs = self.subscriptions
-            self._additions_order = [(subs[url], self.leased.get(url)) for url in ordering.in_order(subs)]
-            self._removals_order = [subs[url] for url in ordering.removals_in_order(subs)]
+            subs, types = self.subscriptions, tuple(self.subscriptions)
+            self._additions_order = [(subs[url], self.leased.get(url)) for url in ordering.in_order(types)]
+            self._removals_order = [subs[url] for url in ordering.removals_in_order(types)]
             subs[type_url].current = self.snapshot.get(type_url) if self.snapshot is not None else None
         return self.subscriptions[type_url]
 

@@ -36,9 +36,10 @@ class Flight(NamedTuple):
 @dataclass(slots=True)
 class Subscription:
     """``held`` maps names to the versions that the client was sent (or said to have when it reconnected);
-    ``forced`` names are owed even if held; ``unconfirmed`` ones are held but were never accepted in any version; names
-    ``aside`` are on a lease, which is the business of :mod:`~xds.protocol.holdings`. ``_settled`` is the last set of
-    which the client had everything but what is forced, and ``_nothing_gone`` the last that lacked nothing it has.
+    ``forced`` names are owed even if held; ``unconfirmed`` ones are held but were never accepted in any version (nor
+    was what is ``_new`` in the response in flight); names ``aside`` are on a lease, which is the business of
+    :mod:`~xds.protocol.holdings`. ``_settled`` is the last set of which the client had everything but what is forced,
+    and ``_nothing_gone`` the last that lacked nothing it has.
     ``collections`` are those of ``names`` that stand for many resources. The response in flight ``vacates`` if it takes
     something away that the client had.
     ``current`` is what the client should have; None while that is not loaded.
@@ -92,10 +93,10 @@ class Subscription:
 
     def subscribe(self, names: Iterable[str]) -> None:
         """Add names; each is owed an answer, even if it is held already or was rejected."""
-        added = set(names)
+        added = frozenset(names)
         self.named = self.named or bool(added)
         if WILDCARD in added:
-            added.remove(WILDCARD)
+            added -= {WILDCARD}
             self._widen()
         known = self.names & added if self.quarantine else frozenset[str]()
         self.names |= added
@@ -185,12 +186,14 @@ class Subscription:
 
     def confirms(self, name: str) -> bool:
         """Whether the client has accepted this resource in some version."""
-        return name not in self.unconfirmed and name in self.held
+        flying = self.flight is not None and name in self._new
+        return name not in self.unconfirmed and not flying and name in self.held
 
     def confirms_all(self, current: ResourceSet) -> bool:
         """Whether the client surely has accepted everything that it wants of this set; cheap, so False may be wrong."""
         clean = not self.rejected and not self.forced and not self.quarantine.of(self.type_url)
-        return clean and self._settled is current and not self.unconfirmed
+        flying = self.flight is not None and self._new
+        return clean and self._settled is current and not self.unconfirmed and not flying
 
     def accepts(self, current: ResourceSet) -> bool:
         """Whether the client has rejected nothing of this set in particular."""
@@ -323,13 +326,11 @@ class Subscription:
 
     def sent(self, flight: Flight, current: ResourceSet, now: float) -> None:
         """A response with resources of ``current`` went out."""
+        self._compare(flight)  # with what was accepted before it takes off
         self.flight, self.nonce = flight, flight.nonce
         self.sent_version, self.changed_at = flight.set_version, now
-        self._compare(flight)
         self.held.take(current, flight.sent, flight.removed)
         self._certain(self._new)
-        if self._new:
-            self.unconfirmed.update(self._new)
         if flight.removed:
             self.unconfirmed.difference_update(flight.removed)
         if self.quarantine.of(self.type_url):  # something else than the set's version may have been sent instead
@@ -347,8 +348,6 @@ class Subscription:
         self.flight, self.nonce = flight, flight.nonce
         self.sent_version, self.changed_at = flight.set_version, now
         self._replaced, self._new, self.vacates = step.replaced, step.added, False
-        if step.added:
-            self.unconfirmed.update(step.added)
         self.held.advance(current)
         self._settled = self._nothing_gone = current
 
@@ -403,7 +402,7 @@ class Subscription:
         self.error = message
         self._settled = self._nothing_gone = None
         for name in filter(self.wants, flight.sent):
-            if name not in self.held:  # the client dropped it, and wants it again with this very answer
+            if name in self._new or name not in self.held:  # or it dropped it, and wants it again with this very answer
                 self.unconfirmed.add(name)
             self.held[name] = UNKNOWN
         for name in filter(self.wants, flight.removed):  # gone perhaps

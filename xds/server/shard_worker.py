@@ -26,7 +26,7 @@ from xds.errors import LimitExceeded, PortInUse, TlsError, XdsError
 from xds.loads import LoadReport
 from xds.model import LeasedResource, RuntimeLayer
 from xds.protocol.leases import Leasable
-from xds.server import collector, shard_frames
+from xds.server import collector, heap, shard_frames
 from xds.server.serving import XdsServer
 from xds.server.shard_calls import Answer, Forwarder
 from xds.server.shard_frames import Frame, Start, policy_of
@@ -127,6 +127,7 @@ class Worker:
             self._apply(head, body)
             if not self._listening:
                 collector.calm()
+                heap.keep()
                 await self._listen()
         except (PortInUse, TlsError) as error:
             self._say({"op": "failed", "kind": type(error).__name__, "message": str(error)})
