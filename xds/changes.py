@@ -7,13 +7,12 @@ only names that changed later than the first known set are written down.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from xds.snapshot import ResourceSet, Snapshot
 
 
-@dataclass(frozen=True, slots=True)
-class _Times:
+class _Times(NamedTuple):
     """``since`` holds for every name that is not in ``later`` (seconds)."""
 
     since: float
@@ -45,10 +44,11 @@ class ChangeTimes:
         if known is None or previous is None:
             one.beside[self._key] = _Times(now, {})
             return
-        difference, kept = one.since(previous), dict(known.later)
+        difference, later = one.since(previous), dict(known.later)
         for name in difference.removed:
-            kept.pop(name, None)
-        one.beside[self._key] = _Times(known.since, kept | dict.fromkeys(difference.changed, now))
+            later.pop(name, None)
+        later.update(dict.fromkeys(difference.changed, now))
+        one.beside[self._key] = _Times(known.since, later)
 
     def _times(self, one: ResourceSet) -> _Times | None:
         found: _Times | None = one.beside.get(self._key)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from betterproto2 import Message
@@ -123,7 +124,7 @@ def sotw_response(url: str, version: str, items: Iterable[Item]) -> bytes:
 
 def sotw_envelope(url: str, version: str) -> bytes:
     """A DiscoveryResponse without resources and nonce."""
-    return _text(_VERSION_TAG, version) + _text(_TYPE_URL_TAG, url)
+    return _text(_VERSION_TAG, version) + _type_url_field(url)
 
 
 def sotw_part(url: str, body: bytes) -> bytes:
@@ -149,6 +150,11 @@ def delta_response(url: str, version: str, items: Iterable[Item], removed: Itera
 def nonce_field(nonce: str) -> bytes:
     """The bytes to append to a response of either variant."""
     return _text(_NONCE_TAG, nonce)
+
+
+@lru_cache(maxsize=64)
+def _type_url_field(url: str) -> bytes:
+    return _text(_TYPE_URL_TAG, url)
 
 
 def _text(tag: bytes, value: str) -> bytes:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from xds.snapshot import Snapshot
 
@@ -64,8 +64,7 @@ class Change:
         return known[2]
 
 
-@dataclass(slots=True)
-class _Debt:
+class _Debt(NamedTuple):
     """What one stream is owed of one type, and since when (seconds) it has not been in sync."""
 
     wave: Wave

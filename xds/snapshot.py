@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, cast
-from weakref import ref
+from weakref import WeakValueDictionary, ref
 
 from betterproto2 import Message
 
@@ -106,7 +106,7 @@ class Selection(list[Resource]):
         self.beside: dict[object, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Difference:
     """Of a set to an earlier one: what is new or has another version (``resources``, and their names, ``changed``),
     the names among these that are new, the resources that the others replace, and names that it has no longer."""
@@ -116,6 +116,11 @@ class Difference:
     added: frozenset[str]
     replaced: Mapping[str, Resource]
     removed: frozenset[str]
+
+
+#: Differences in use by the resources that are new and those that they replace (by their ids: who is in here lives).
+#: Sets that change alike, one per node, say, have theirs in common, and with it what is encoded for it.
+_ALIKE: WeakValueDictionary[tuple[int, ...], Difference] = WeakValueDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,19 +261,30 @@ class ResourceSet:
         return self._derived(MappingProxyType(resources), fresh.keys() | gone)
 
     def _derived(self, resources: Mapping[str, Resource], touched: Iterable[str]) -> ResourceSet:
-        made, total, changed, dropped = ResourceSet(self.type_url, resources), self._fingerprint, set(), set()
+        made, total, pairs = ResourceSet(self.type_url, resources), self._fingerprint, []
         for name in touched:
             before, after = self.resources.get(name), resources.get(name)
-            total += (after.fingerprint if after else 0) - (before.fingerprint if before else 0)
-            if after is None:
-                dropped.add(name)
-            elif before is None or before.version != after.version:
-                changed.add(name)
-        difference = made._difference(self, changed, dropped & self.resources.keys())
+            if after is not before:
+                total += (after.fingerprint if after else 0) - (before.fingerprint if before else 0)
+                pairs.append((before, after))
+        difference = made._replaced(self, pairs)
         made.__dict__["_fingerprint"] = total % _MODULUS
         made.__dict__["_differences"] = {id(self): (ref(self), difference)}
-        if "sotw_parts" in self.__dict__ and len(difference.replaced) == len(difference.changed) and not dropped:
+        if "sotw_parts" in self.__dict__ and not difference.added and not difference.removed:
             made._inherit(self, difference.resources)
+        return made
+
+    def _replaced(self, previous: ResourceSet, pairs: Iterable[tuple[Resource | None, Resource | None]]) -> Difference:
+        """What differs from ``previous``, where it can be only these: a resource there, and the one in its place."""
+        changed = [(old, new) for old, new in pairs if new and (old is None or old.version != new.version)]
+        removed = [old.name for old, new in pairs if old and new is None]
+        key = tuple([id(one) for pair in changed for one in pair])
+        alike = _ALIKE.get(key) if not removed else None
+        if alike is not None:
+            return alike
+        made = self._difference(previous, [new.name for _, new in changed], removed)
+        if not removed:
+            _ALIKE[key] = made
         return made
 
     def _inherit(self, previous: ResourceSet, changed: Iterable[Resource]) -> None:

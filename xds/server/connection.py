@@ -151,15 +151,17 @@ class Connection:
         """Send what is due, one response at a time; requests that have arrived meanwhile are handled first."""
         machine, host, slots, clock = self.machine, self.host, self.slots, asyncio.get_running_loop().time
         while not self.ended:
-            if not self.slow:
-                if slots.free > 0:
-                    slots.free -= 1
-                else:
-                    await slots.wait()
-                self.holds = True
-            response = machine.poll(host.now())
-            if machine.notices:
-                host.noted(self, machine.take_notices())
+            response = None
+            if not machine.idle or machine.leased:  # only leases fall due by themselves
+                if not self.slow:
+                    if slots.free > 0:
+                        slots.free -= 1
+                    else:
+                        await slots.wait()
+                    self.holds = True
+                response = machine.poll(host.now())
+                if machine.notices:
+                    host.noted(self, machine.take_notices())
             if response is None:
                 slots.drop(self)
                 host.rested(self)
