@@ -197,7 +197,10 @@ class Policy:
 
     def _grant(self, secrets: frozenset[str] | None) -> Grant:
         """Equal grants are one object, so that streams share what was restricted."""
-        return self._grants.setdefault(secrets, Grant(secrets))
+        known = self._grants.get(secrets)
+        if known is None:
+            known = self._grants[secrets] = Grant(secrets)
+        return known
 
 
 def _policy(rules: tuple[Rule, ...], trust_domain: str, groups: frozenset[str], open_secrets: bool) -> Policy:
