@@ -13,6 +13,9 @@ import asyncio
 import time
 from typing import Any
 
+import xds.server.polling  # noqa: F401 - before whatever loads gRPC, as in the server
+
+# isort: split
 import grpc
 import grpc.aio
 import psutil
