@@ -194,6 +194,24 @@ MUTATIONS = (
         "or self.unconfirmed:",
     ),
     Mutation(
+        "what is new in a response on its way counts as accepted",
+        SUBSCRIPTION,
+        "        flying = self.flight is not None and name in self._new\n",
+        "        flying = False\n",
+    ),
+    Mutation(
+        "what was new in a rejected response counts as accepted",
+        SUBSCRIPTION,
+        "if name in self._new or name not in self.held:",
+        "if name not in self.held:",
+    ),
+    Mutation(
+        "a set counts as accepted while it is on its way",
+        SUBSCRIPTION,
+        "not self.unconfirmed and not flying\n\n    def accepts",
+        "not self.unconfirmed\n\n    def accepts",
+    ),
+    Mutation(
         "the usual change forgets what is gone",
         SUBSCRIPTION,
         "step if wanted and step.changed and not step.removed else None",

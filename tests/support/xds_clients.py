@@ -78,6 +78,11 @@ class Manner:
     partial: bool = True
     telling: bool = True
 
+    def tells(self, type_url: str) -> bool:
+        """Who keeps the rest of clusters, listeners or scopes always says which was bad (Envoy and gRPC do): otherwise
+        nobody could know what it has."""
+        return self.telling or (self.partial and type_url in FULL_STATE)
+
 
 @dataclass(eq=False)
 class Answer:
@@ -165,7 +170,7 @@ class Client(ABC):
         if got.type_url != RUNTIME:
             self._follow()
         removed = had - self.cache.get(got.type_url, {}).keys()
-        self.answers.append(Answer(got, error, manner.telling, removed, add, drop, late))
+        self.answers.append(Answer(got, error, manner.tells(got.type_url), removed, add, drop, late))
         self._answer_what_may_be()
 
     def answer_late(self, which: int | None = None) -> None:
@@ -197,7 +202,7 @@ class Client(ABC):
         if not bad or manner.partial:
             good = {one.name: one for one in got.things if not one.bad and self.interest[got.type_url].wants(one.name)}
             self._settle(got, good, {one.name for one in bad})
-        return _complaint(got, bad, telling=manner.telling) if bad else None
+        return _complaint(got, bad, telling=manner.tells(got.type_url)) if bad else None
 
     def _settle(self, got: Received, good: Mapping[str, Thing], bad: Collection[str]) -> None:
         """Of clusters and listeners a state-of-the-world response is the whole truth."""
