@@ -599,6 +599,9 @@ def test_rule_7c_a_route_waits_until_its_cluster_is_accepted(client: Client) -> 
     assert client.machine.states(0)[ROUTE].state == "STALE"
     client.ack(clusters)
     assert [one.type_url for one in client.settle()] == [ROUTE]
+    client.machine.publish(make.snapshot(*map(make.cluster, "abcd"), make.route("r", "a", "c")))
+    client.nack(got(client), "one of them is bad")
+    assert client.get() is None, "nobody knows whether the client has c"
 
 
 def test_rule_7d_what_absence_would_delete_is_kept_until_it_may_go(sotw: SotwClient) -> None:
