@@ -316,6 +316,8 @@ class Stream(ABC):
         if not additions and not sub.forced and not sub.unanswered:
             return None
         due = self._unhindered(sub, additions)
+        if len(due) < len(additions):
+            sub.hold_back({one.name for one in additions}.difference(one.name for one in due))
         homes = self._new_homes(sub, due)
         response = self._addition(sub, current, due, now) if due or sub.forced or sub.unanswered else None
         if response is not None:

@@ -40,6 +40,7 @@ class Subscription:
     was what is ``_new`` in the response in flight); names ``aside`` are on a lease, which is the business of
     :mod:`~xds.protocol.holdings`. ``_settled`` is the last set of which the client had everything but what is forced,
     and ``_nothing_gone`` the last that lacked nothing it has.
+    ``late`` names exist, and the client has nothing of them yet, because they must wait for something else.
     ``collections`` are those of ``names`` that stand for many resources. The response in flight ``vacates`` if it takes
     something away that the client had.
     ``current`` is what the client should have; None while that is not loaded.
@@ -58,6 +59,7 @@ class Subscription:
     collections: set[str] = field(default_factory=set)
     held: Held = field(default_factory=Held)
     forced: set[str] = field(default_factory=set)
+    late: set[str] = field(default_factory=set)
     unconfirmed: set[str] = field(default_factory=set)
     current: ResourceSet | None = None
     flight: Flight | None = None
@@ -139,6 +141,7 @@ class Subscription:
         self.held.pop(name)
         self.rejected.pop(name, None)
         self.forced.discard(name)
+        self.late.discard(name)
         self.unconfirmed.discard(name)
         self.aside.discard(name)
         self.brought -= {name}
@@ -146,6 +149,11 @@ class Subscription:
     def force(self, names: Iterable[str]) -> None:
         """Owe these names again, whatever is held."""
         self.forced.update(names)
+
+    def hold_back(self, names: Iterable[str]) -> None:
+        """Others of the set go out first. What is known of a client that names what it wants says nothing of those that
+        it does not have, so they must be remembered."""
+        self.late.update(name for name in names if name not in self.held)
 
     def set_aside(self, name: str) -> None:
         """Leave this name to its lease."""
@@ -264,8 +272,9 @@ class Subscription:
         names = self.held.behind(current)
         if self.wildcard and (beyond := self.held.beyond(current)):
             names = names | beyond
-        if self.forced:
-            names = names | (self.forced & current.resources.keys())
+        if self.forced or self.late:
+            self.late &= current.resources.keys()
+            names = names | self.late | (self.forced & current.resources.keys())
         wanted = [current.resources[name] for name in sorted(names) if self.wants(name)]
         return [one for one in (wanted if clean else self._substituted(wanted)) if self._owes(one)]
 
@@ -338,6 +347,8 @@ class Subscription:
                 self.held[name] = version
         if self.forced:
             self.forced.difference_update(flight.sent, flight.removed)
+        if self.late:
+            self.late.difference_update(flight.sent, flight.removed)
         whole = self.held.whole is current and not self.rejected
         self._nothing_gone = current if whole else None
         if whole:

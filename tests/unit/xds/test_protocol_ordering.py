@@ -164,6 +164,22 @@ def test_scopes_filters_and_secrets_go_after_the_listeners_that_need_them() -> N
     ]
 
 
+def test_a_route_that_waits_follows_though_another_of_its_set_went_first(client: Client) -> None:
+    client.machine.publish(make.everything())
+    client.ask(CLUSTER)
+    client.ask(ROUTE, "r", "s")
+    client.settle()
+    client.machine.publish(make.everything(make.cluster("c"), make.route("r", "c"), make.route("s")))
+    clusters, first = client.get(), client.get()
+    assert clusters is not None
+    assert first is not None
+    assert (clusters.type_url, first.names) == (CLUSTER, ["s"])
+    client.machine.publish(make.everything(make.cluster("c"), make.route("r", "c"), make.route("s", "c")))
+    client.ack(first)
+    client.ack(clusters)
+    assert [got.names for got in client.settle()] == [["r", "s"]]
+
+
 def test_a_secret_stays_while_a_listener_that_was_not_accepted_replaces_its_user() -> None:
     client = DeltaClient()
     client.machine.publish(make.everything(make.tls("l", "old"), make.secret("old"), make.secret("spare")))
