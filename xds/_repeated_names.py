@@ -39,8 +39,10 @@ _heads: dict[bytes, _Head] = {}
 def split(data: bytes) -> tuple[tuple[str, ...], bytes]:
     """Names of a DiscoveryRequest that come before its type URL, and the request without them; nothing and the request
     as it is where there are none, or where it is no request."""
+    if len(data) < _SHORTEST:
+        return (), data
     cut = data.rfind(_URL) - 2
-    if len(data) < _SHORTEST or not 0 < cut <= _LONGEST or data[cut] != _URL_TAG:
+    if not 0 < cut <= _LONGEST or data[cut] != _URL_TAG:
         return (), data
     before = data[:cut]
     head = _heads.pop(before, None) or _read(before)
