@@ -5,7 +5,7 @@ comes before a request's type URL is therefore looked up as it is. That gives wh
 a message is a row of fields, fields of a row concatenate, and where the first part is a row of whole fields by itself,
 the second part is one, too. https://protobuf.dev/programming-guides/encoding/#last-one-wins
 
-What peers can make us keep is bounded (:data:`_MOST`, :data:`_LONGEST`), and none can change what another's bytes mean.
+What peers can make us keep is bounded (:data:`_MOST`), and none can change what another's bytes mean.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from google.protobuf.message import DecodeError
 from xds import _wire_pb2 as wire
 from xds.protocol.events import Names
 
-#: Bytes of a request that is worth it, and the longest part that is kept.
+#: Bytes of a request that is worth it, and of the longest part that is kept.
 _SHORTEST, _LONGEST = 512, 65_536
-#: How many are kept; the ones that were not used for longest are forgotten first.
-_MOST = 64
+#: Bytes of what is kept, in all: in memory up to thirty times as much, where names are a letter or two. What was not
+#: used for longest is forgotten first.
+_MOST = 1 << 20
 
 _URL = b"type.googleapis.com/"
 _URL_TAG = 0x22  # field 4, a string, whose length is one byte
@@ -33,7 +34,21 @@ class _Head(NamedTuple):
     rest: bytes
 
 
-_heads: dict[bytes, _Head] = {}
+class _Heads(dict[bytes, _Head]):
+    """Heads by their bytes, the newest last; ``size`` is how many bytes these are."""
+
+    size = 0
+
+    def keep(self, before: bytes, head: _Head) -> None:
+        self[before] = head
+        self.size += len(before)
+        while self.size > _MOST:
+            oldest = next(iter(self))
+            self.size -= len(oldest)
+            del self[oldest]
+
+
+_heads = _Heads()
 
 
 def split(data: bytes) -> tuple[tuple[str, ...], bytes]:
@@ -45,10 +60,14 @@ def split(data: bytes) -> tuple[tuple[str, ...], bytes]:
     if not 0 < cut <= _LONGEST or data[cut] != _URL_TAG:
         return (), data
     before = data[:cut]
-    head = _heads.pop(before, None) or _read(before)
+    head = _heads.pop(before, None)
+    if head is not None:
+        _heads[before] = head  # the newest again
+        return head.names, head.rest + data[cut:]
+    head = _read(before)
     if head is None:
         return (), data
-    _keep(before, head)
+    _heads.keep(before, head)
     return head.names, head.rest + data[cut:]
 
 
@@ -61,9 +80,3 @@ def _read(before: bytes) -> _Head | None:
     names = Names(message.resource_names)
     message.ClearField("resource_names")
     return _Head(names, message.SerializeToString())
-
-
-def _keep(before: bytes, head: _Head) -> None:
-    _heads[before] = head
-    if len(_heads) > _MOST:
-        del _heads[next(iter(_heads))]
