@@ -119,7 +119,7 @@ class Difference:
 
 
 #: Differences in use by the resources that are new and those that they replace (by their ids: who is in here lives).
-#: Sets that change alike, one per node, say, have theirs in common, and with it what is encoded for it.
+#: Sets that change alike, one per node, say, have theirs in common.
 _ALIKE: WeakValueDictionary[tuple[int, ...], Difference] = WeakValueDictionary()
 
 

@@ -65,18 +65,13 @@ class Names(tuple[str, ...]):
 
     @cached_property
     def longest(self) -> int:
-        """Characters of the longest."""
+        """Characters of the longest; 0 if there are none."""
         return max(map(len, self), default=0)
 
 
-def distinct_of(names: tuple[str, ...]) -> frozenset[str]:
-    """Each of ``names`` once."""
-    return names.distinct if isinstance(names, Names) else frozenset(names)
-
-
-def longest_of(names: tuple[str, ...]) -> int:
-    """Characters of the longest of ``names``; 0 if there are none."""
-    return names.longest if isinstance(names, Names) else max(map(len, names), default=0)
+def names_of(names: tuple[str, ...]) -> Names:
+    """``names`` themselves where they are known already."""
+    return names if isinstance(names, Names) else Names(names)
 
 
 class SotwRequest(NamedTuple):

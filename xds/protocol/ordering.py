@@ -44,15 +44,15 @@ _LAST = max(len(ORDER), len(REMOVAL_ORDER))
 
 
 @lru_cache(maxsize=256)
-def in_order(types: tuple[str, ...]) -> list[str]:
+def in_order(types: tuple[str, ...]) -> tuple[str, ...]:
     """Additions: as :data:`~xds.types.ORDER` has it, then whatever else in the order of its URL."""
-    return sorted(types, key=lambda url: (_ADDITION_RANK.get(url, _LAST), url))
+    return tuple(sorted(types, key=lambda url: (_ADDITION_RANK.get(url, _LAST), url)))
 
 
 @lru_cache(maxsize=256)
-def removals_in_order(types: tuple[str, ...]) -> list[str]:
+def removals_in_order(types: tuple[str, ...]) -> tuple[str, ...]:
     """Removals: as :data:`REMOVAL_ORDER` has it, then whatever else in the order of its URL."""
-    return sorted(types, key=lambda url: (_REMOVAL_RANK.get(url, _LAST), url))
+    return tuple(sorted(types, key=lambda url: (_REMOVAL_RANK.get(url, _LAST), url)))
 
 
 def holds_back(one: Resource, sub: Subscription, clusters: Subscription | None, known: ResourceSet | None) -> bool:

@@ -18,8 +18,8 @@ _WHOLE, _ASKED = "the whole set", "whether that was asked for"
 class ResponseCache:
     """Bodies of responses by set and content; they live as long as their set. ``encoded`` counts the misses.
 
-    At most ``per_set`` bodies are kept for one set, and one or two for each selection that it remembers: streams that
-    each ask for other names are encoded for one by one.
+    At most ``per_set`` bodies are kept for one set, and for one selection (a body for each version of a set that it
+    brings up to date): streams that each ask for other names are encoded for one by one.
     """
 
     def __init__(self, per_set: int = 256) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from xds import codec
 from xds.errors import RemoteError
 from xds.protocol import ordering
-from xds.protocol.events import DeltaRequest, Item, Response, SotwRequest, distinct_of
+from xds.protocol.events import DeltaRequest, Item, Response, SotwRequest, names_of
 from xds.protocol.quarantine import culprits
 from xds.protocol.responses import ResponseCache
 from xds.protocol.stream import Stream
@@ -75,7 +75,7 @@ class SotwStream(Stream):
         if not names and not sub.named:
             sub.start_implicit_wildcard()
             return
-        asked, before = distinct_of(names), sub.names | ({WILDCARD} if sub.wildcard else frozenset())
+        asked, before = names_of(names).distinct, sub.names | ({WILDCARD} if sub.wildcard else frozenset())
         added, dropped = (asked - before, before - asked) if before else (asked, frozenset[str]())
         if sub.type_url in self.leased:
             self.leased[sub.type_url].subscribe(name for name in names if name in added)

@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from xds.errors import CodecError, LimitExceeded
-from xds.protocol.events import DeltaRequest, Node, SotwRequest, longest_of
+from xds.protocol.events import DeltaRequest, Node, SotwRequest, names_of
 from xds.protocol.stream import Stream
 from xds.server.settings import Limits
 
@@ -154,7 +154,7 @@ def check_request(limits: Limits, request: SotwRequest | DeltaRequest, size: int
     count = sum(map(len, named))
     if count > limits.names:
         raise LimitExceeded("names", f"{count} names in one request; expected at most {limits.names}")
-    longest = max(*map(longest_of, named), len(request.type_url))
+    longest = max(*(names_of(names).longest for names in named), len(request.type_url))
     if longest > limits.name_bytes:
         raise LimitExceeded("name_length", f"a name of {longest} characters; expected at most {limits.name_bytes}")
 
