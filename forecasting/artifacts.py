@@ -29,7 +29,7 @@ import safetensors.numpy
 
 from forecasting.errors import ArtifactError
 
-FORMAT = 3
+FORMAT = 4
 """Raise it whenever the models, their features or the files change their meaning."""
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"

@@ -9,26 +9,33 @@ Shapes: N windows, H steps ahead, S figures about the window, A figures about ea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from forecasting.batch import Batch
+from forecasting.seasons import (
+    ADJUSTED,
+    BASES,
+    DAY_WIDTHS,
+    DAYS,
+    EARLIER,
+    LEVEL,
+    MIXED,
+    MOVED_WIDTHS,
+    WEEK_WIDTHS,
+    WINDOW,
+    Seasons,
+    above,
+    adjusted,
+    moved,
+    seasons,
+)
 from forecasting.series import FloatArray, fill_forward, masked_mean
 
 RECENT = 480
 """Values that recent figures are taken from."""
-
-AROUND = 15
-"""Steps before and after a target that means over earlier seasons may reach."""
-
-WINDOW = 48
-"""Values that a recurrent network reads one by one."""
-
-LEVEL = 32
-"""Values whose mean is the window's scale, and the level that earlier seasons are adjusted to."""
 
 TINY = 1e-9
 """No scale is smaller: a series of zeros has figures, too."""
@@ -38,25 +45,34 @@ MEANS = (3, 6, 12, 24, 48, 96, 192)
 MEDIANS = (5, 12, 24, 48, 96)
 THEN = (1, 6, 24)
 SPREADS = (8, 32, 128)
-DAYS = (1, 2, 3)
-DAY_WIDTHS = (1, 5, 15, 31)
-WEEK_WIDTHS = (1, 5, 31)
 HOUR_WIDTHS = (1, 3)
 
 DAY_SECONDS, HOUR_SECONDS, WEEK_SECONDS = 86_400, 3_600, 7 * 86_400
+
+_BEFORE = tuple(f"mean of {n} yesterday" for n in THEN)
+_ABOVE = tuple(f"mean of {n} above {season}" for season in EARLIER for n in BASES)
+_AROUND = (
+    *(f"{d} days before, width {w}" for d in DAYS for w in DAY_WIDTHS),
+    *(f"a week before, width {w}" for w in WEEK_WIDTHS),
+)
+_MOVED = tuple(f"mean of {n} moved like {season}, width {w}" for season in EARLIER for n in BASES for w in MOVED_WIDTHS)
+
+SEASONAL = frozenset((*_BEFORE, *_ABOVE, *_AROUND, *_MOVED))
+"""Figures that a series without a yesterday does not have."""
 
 SHARED = (
     *(f"lag {n}" for n in LAGS),
     *(f"mean of {n}" for n in MEANS),
     *(f"median of {n}" for n in MEDIANS),
-    *(f"mean of {n} yesterday" for n in THEN),
+    *_BEFORE,
     *(f"restlessness of {n}" for n in SPREADS),
     "level against the long mean",
+    *_ABOVE,
 )
 AHEAD = (
-    *(f"{d} days before, width {w}" for d in DAYS for w in DAY_WIDTHS),
-    *(f"a week before, width {w}" for w in WEEK_WIDTHS),
+    *_AROUND,
     *(f"an hour before, width {w}" for w in HOUR_WIDTHS),
+    *_MOVED,
     "time of day",
     "time of hour",
     "day of week",
@@ -69,10 +85,10 @@ S, A = len(SHARED), len(AHEAD)
 OTHERWISE = 24
 """Values whose mean stands in for a season that is unknown."""
 
-SEASONAL = 2 * len(DAY_WIDTHS) + 1 + 2
-"""The last candidates are earlier seasons at today's level."""
+SIMPLE = 1 + len(MEANS) + len(MEDIANS)
+"""Candidates before this one need no season."""
 
-CANDIDATES = 1 + len(MEANS) + len(MEDIANS) + SEASONAL
+CANDIDATES = SIMPLE + len(MIXED) + ADJUSTED
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -103,19 +119,6 @@ def features(batch: Batch) -> Features:
     return found
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Seasons:
-    """What came in earlier seasons, raw: ``day`` and ``week (N, WINDOW + H + AROUND)`` start ``WINDOW`` steps before
-    the origin, one and seven seasons ago; ``around`` (one per day of ``DAYS``) and ``weekly (N, H, widths)`` are means
-    around each target.
-    """
-
-    day: FloatArray
-    week: FloatArray
-    around: Sequence[FloatArray]
-    weekly: FloatArray
-
-
 def newest(batch: Batch) -> FloatArray:
     """The newest ``RECENT`` values of every window ``(N, RECENT)``: a view, do not write to it."""
     return batch.newest(RECENT)
@@ -124,34 +127,27 @@ def newest(batch: Batch) -> FloatArray:
 def _features(batch: Batch) -> Features:
     raw = newest(batch)
     scale, recent = scales(raw), fill_forward(raw, np.nan_to_num(masked_mean(raw)))
-    last, seasons = recent[:, -1], _seasons(batch)
-    ahead = np.concatenate([*seasons.around, seasons.weekly, _hour(batch, raw)], axis=2)
+    last, past = recent[:, -1], seasons(batch)
+    shifted = moved(recent, past)
+    ahead = np.concatenate([*past.around, past.weekly, _hour(batch, raw), shifted], axis=2)
     return Features(
-        _shared(recent, seasons, scale).astype(np.float32),
+        _shared(recent, past, scale).astype(np.float32),
         np.concatenate([_relative(ahead, last, scale), _clock(batch)], axis=2).astype(np.float32),
-        _relative(_candidates(recent, seasons), last, scale).astype(np.float32),
+        _relative(_candidates(recent, past, shifted), last, scale).astype(np.float32),
         recent[:, -WINDOW:],
-        seasons.day[:, :WINDOW],
+        past.day[:, :WINDOW],
         last,
         scale,
     )
 
 
-def _seasons(batch: Batch) -> _Seasons:
-    reach = batch.horizon + AROUND
-    days = [batch.seasons_ago(ago, -WINDOW, reach) for ago in DAYS]
-    week = batch.seasons_ago(7, -WINDOW, reach)
-    around = [_centred(day, DAY_WIDTHS, batch.horizon) for day in days]
-    return _Seasons(days[0], week, around, _centred(week, WEEK_WIDTHS, batch.horizon))
-
-
-def _shared(recent: FloatArray, seasons: _Seasons, scale: FloatArray) -> FloatArray:
+def _shared(recent: FloatArray, past: Seasons, scale: FloatArray) -> FloatArray:
     """Figures about the window, ``(N, S)`` in the order of ``SHARED``."""
     lags = recent[:, [-n for n in LAGS]]
-    level = np.concatenate([lags, _means(recent), _medians(recent), _then(seasons.day)], axis=1)
+    level = np.concatenate([lags, _means(recent), _medians(recent), _then(past.day)], axis=1)
     long = np.log(scale / np.maximum(recent.mean(axis=1), TINY))[:, None]
-    spreads = _spreads(recent) / scale[:, None]
-    return np.concatenate([_relative(level, recent[:, -1], scale), spreads, np.clip(long, -5.0, 5.0)], axis=1)
+    spreads, extra = _spreads(recent) / scale[:, None], above(recent, past) / scale[:, None]
+    return np.concatenate([_relative(level, recent[:, -1], scale), spreads, np.clip(long, -5.0, 5.0), extra], axis=1)
 
 
 def _relative(values: FloatArray, last: FloatArray, scale: FloatArray) -> FloatArray:
@@ -190,23 +186,6 @@ def _then(day: FloatArray) -> FloatArray:
     """Means of the values before the origin, a day ago: ``(N, len(THEN))``."""
     before = day[:, :WINDOW]
     return np.stack([masked_mean(before[:, -n:]) for n in THEN], axis=1)
-
-
-def _centred(block: FloatArray, widths: Sequence[int], horizon: int) -> FloatArray:
-    """Means around each target: ``block (N, WINDOW + H + AROUND)`` gives ``(N, H, widths)``. Unknown values do
-    not count.
-    """
-    known = np.isfinite(block)
-    sums = np.cumsum(np.pad(np.where(known, block, 0.0), ((0, 0), (1, 0))), axis=1)
-    counts = np.cumsum(np.pad(known, ((0, 0), (1, 0))), axis=1)
-    result = np.empty((len(block), horizon, len(widths)))
-    for number, width in enumerate(widths):
-        first = WINDOW - width // 2
-        low, high = slice(first, first + horizon), slice(first + width, first + width + horizon)
-        count = counts[:, high] - counts[:, low]
-        mean = np.maximum(sums[:, high] - sums[:, low], 0.0) / np.maximum(count, 1)
-        result[:, :, number] = np.where(count > 0, mean, np.nan)
-    return result
 
 
 def _hour(batch: Batch, raw: FloatArray) -> FloatArray:
@@ -258,38 +237,14 @@ def _clock(batch: Batch) -> FloatArray:
     return np.where(real[:, None, None], np.stack(parts, axis=2), np.nan)
 
 
-def _candidates(recent: FloatArray, seasons: _Seasons) -> FloatArray:
-    """Simple forecasts that a network may mix, ``(N, H, CANDIDATES)``: recent means and medians, and seasons at today's
-    level. A season that is unknown is the mean of ``OTHERWISE`` values.
+def _candidates(recent: FloatArray, past: Seasons, shifted: FloatArray) -> FloatArray:
+    """Simple forecasts that a network may mix, ``(N, H, CANDIDATES)``: recent means and medians; some of the means
+    ``shifted`` like earlier seasons, ``(N, H, MOVED)``; seasons at today's level. What is unknown is the mean of
+    ``OTHERWISE`` values.
     """
     means = _means(recent)
     simple = np.concatenate([recent[:, -1:], means, _medians(recent)], axis=1)
-    seasonal = _adjusted(recent[:, -LEVEL:].mean(axis=1), seasons)
+    seasonal = np.concatenate([shifted[:, :, MIXED], adjusted(recent, past)], axis=2)
     otherwise = means[:, MEANS.index(OTHERWISE), None, None]
     seasonal = np.where(np.isfinite(seasonal), np.maximum(seasonal, 0.0), otherwise)
     return np.concatenate([np.repeat(simple[:, None, :], seasonal.shape[1], axis=1), seasonal], axis=2)
-
-
-def _adjusted(now: FloatArray, seasons: _Seasons) -> FloatArray:
-    """Seasons at the level ``now (N,)``: yesterday by ratio, and by difference; the mean of all days, and the last
-    week, by ratio. ``(N, H, 2 * len(DAY_WIDTHS) + 1 + 2)``, NaN where unknown.
-    """
-    ratio, gap = _adjustments(now, masked_mean(seasons.day[:, WINDOW - LEVEL : WINDOW]))
-    weeks, _ = _adjustments(now, masked_mean(seasons.week[:, WINDOW - LEVEL : WINDOW]))
-    yesterday = seasons.around[0]
-    average = masked_mean(np.stack([day[:, :, -2] for day in seasons.around], axis=2))
-    parts = (
-        yesterday * ratio[:, None, None],
-        yesterday + gap[:, None, None],
-        (average * ratio[:, None])[:, :, None],
-        seasons.weekly[:, :, 1:] * weeks[:, None, None],
-    )
-    return np.concatenate(parts, axis=2)
-
-
-def _adjustments(now: FloatArray, then: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """How today's level differs from that of the same steps then, ``(N,)`` each: the ratio (within a factor of 4, so
-    that a dead night multiplies nothing) and the difference.
-    """
-    ratio = np.clip((now + 1e-12) / (np.nan_to_num(then, nan=1.0) + 1e-12), 0.25, 4.0)
-    return np.where(np.isfinite(then), ratio, np.nan), now - then

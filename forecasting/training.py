@@ -19,23 +19,20 @@ from forecasting.base import QUANTILES
 from forecasting.batch import Batch
 from forecasting.errors import TrainingError
 from forecasting.features import (
+    AHEAD,
     CLOCK,
-    DAY_WIDTHS,
-    DAYS,
-    LAGS,
     MEANS,
-    MEDIANS,
     OTHERWISE,
-    THEN,
-    WEEK_WIDTHS,
-    WINDOW,
+    SEASONAL,
+    SHARED,
+    SIMPLE,
     Features,
     Float32Array,
-    S,
     features,
 )
 from forecasting.models.lstm import UNKNOWN, YESTERDAY, Lstm, Network, Told, limited, told
 from forecasting.rows import joined, taken
+from forecasting.seasons import WINDOW
 from forecasting.series import FloatArray, IntArray, Series, clean, masked_mean
 
 Progress = Callable[[int, int, str], None]
@@ -50,9 +47,11 @@ class TrainSettings:
     whatever the clock says, so that the result is the same on any machine. ``horizon``: steps ahead. ``threads``: of
     torch, while training (a second one gains little, and costs most steps on a busy machine). ``hidden``: size of the
     LSTM's state. ``batch``: windows per step. ``windows``: drawn from, at most, over all series. ``learning_rate``
-    falls to 0 along a cosine. ``average``: decay of the moving average of the weights. ``forget``: share of windows
-    whose earlier seasons are hidden, so that the network copes with short histories. ``anonymous``: share of windows
-    whose series is not named, so that it copes with new ones.
+    falls to 0 along a cosine. ``average``: decay of the moving average of the weights. ``dropout``: share of inputs
+    hidden from each layer; without it the network learns short histories by heart. ``balance``: how often a series is
+    drawn grows with its windows to this power: 1 draws all windows alike, so that short series hardly count; 0 all
+    series. ``forget``: share of windows whose earlier seasons are hidden, so that the network copes with short
+    histories. ``anonymous``: share of windows whose series is not named, so that it copes with new ones.
     """
 
     seconds: float = 60.0
@@ -64,6 +63,8 @@ class TrainSettings:
     windows: int = 100_000
     learning_rate: float = 4e-3
     average: float = 0.995
+    dropout: float = 0.1
+    balance: float = 0.75
     forget: float = 0.1
     anonymous: float = 0.1
     rate: float = 25.0
@@ -78,14 +79,23 @@ class TrainSettings:
 @dataclass(frozen=True, slots=True, eq=False)
 class Pool:
     """Windows to draw from: ``target (N, H)`` as ``(value - last) / scale`` (NaN = gap), ``weight (N, H)`` turns errors
-    into units of the series' own noise, ``who (N,)`` is the code of each window's series.
+    into units of the series' own noise, ``who (N,)`` is the code of each window's series. Windows of one series stand
+    together: ``count`` of them from ``first`` on, drawn with probability ``share``, ``(G,)`` each.
     """
 
     seen: Features
     target: Float32Array
     weight: Float32Array
     who: IntArray
+    first: IntArray
+    count: IntArray
+    share: FloatArray
     names: tuple[str, ...]
+
+    def draw(self, rng: np.random.Generator, size: int) -> IntArray:
+        """Rows of ``size`` windows: a series first, then any of its windows."""
+        series = rng.choice(len(self.share), size=size, p=self.share)
+        return self.first[series] + rng.integers(self.count[series])
 
 
 def train(series: Sequence[Series], settings: TrainSettings, progress: Progress, clock: Clock = time.monotonic) -> Lstm:
@@ -94,7 +104,7 @@ def train(series: Sequence[Series], settings: TrainSettings, progress: Progress,
     pool = windows(series, settings)
     with limited(settings.threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        network = Network(settings.horizon, settings.hidden, len(pool.names))
+        network = Network(settings.horizon, settings.hidden, len(pool.names), settings.dropout)
         _descend(network, pool, settings, progress, lambda: clock() - began)
     progress(settings.budget, settings.budget, "trained")
     return Lstm(network, pool.names)
@@ -110,12 +120,17 @@ def windows(series: Sequence[Series], settings: TrainSettings) -> Pool:
         )
     keep = min(1.0, settings.windows / sum(len(_counts(one, settings)) for one in fit))
     parts = [_part(one, code, keep, settings) for code, one in enumerate(fit, start=1)]
+    count = np.array([len(part[1]) for part in parts])
+    share = count**settings.balance
     return Pool(
-        joined([part[0] for part in parts]),
-        np.concatenate([part[1] for part in parts]),
-        np.concatenate([part[2] for part in parts]),
-        np.repeat(np.arange(1, len(fit) + 1), [len(part[1]) for part in parts]),
-        tuple(one.name for one in fit),
+        seen=joined([part[0] for part in parts]),
+        target=np.concatenate([part[1] for part in parts]),
+        weight=np.concatenate([part[2] for part in parts]),
+        who=np.repeat(np.arange(1, len(fit) + 1), count),
+        first=np.cumsum(count) - count,
+        count=count,
+        share=share / share.sum(),
+        names=tuple(one.name for one in fit),
     )
 
 
@@ -186,7 +201,7 @@ def _draw(
     network: Network, pool: Pool, rng: np.random.Generator, settings: TrainSettings
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The network's answer to some windows of the pool ``(B, H, Q)``, what came and each error's weight ``(B, H)``."""
-    rows = rng.integers(len(pool.who), size=settings.batch)
+    rows = pool.draw(rng, settings.batch)
     inputs = forgetful(told(taken(pool.seen, rows), pool.who[rows]), rng, settings)
     return network(inputs), torch.from_numpy(pool.target[rows]), torch.from_numpy(pool.weight[rows])
 
@@ -220,12 +235,6 @@ def _blend(into: Sequence[Tensor], parts: Iterable[Tensor], decay: float) -> Non
             mean.lerp_(part, 1.0 - decay)
 
 
-SHARED_SEASONAL = slice(len(LAGS) + len(MEANS) + len(MEDIANS), len(LAGS) + len(MEANS) + len(MEDIANS) + len(THEN))
-"""Figures about the window that need a yesterday."""
-
-SIMPLE = 1 + len(MEANS) + len(MEDIANS)
-"""Candidates before this one need no season."""
-
 MEAN = 1 + MEANS.index(OTHERWISE)
 """The candidate that stands in for an unknown season."""
 
@@ -237,17 +246,12 @@ def forgetful(inputs: Told, rng: np.random.Generator, settings: TrainSettings) -
     nameless = torch.from_numpy(rng.random(count) < settings.anonymous)
     recent, figures, candidates = inputs.recent.clone(), inputs.figures.clone(), inputs.candidates.clone()
     recent[young, :, YESTERDAY:] = 0.0
-    figures[young] *= _ageless(figures.shape[2])
+    figures[young] *= _ageless()
     candidates[young, :, SIMPLE:] = candidates[young, :, MEAN : MEAN + 1]
     return Told(recent, figures, candidates, inputs.noise, torch.where(nameless, UNKNOWN, inputs.who))
 
 
-def _ageless(width: int) -> Tensor:
+def _ageless() -> Tensor:
     """1 for figures that a series without a yesterday has, 0 for others: values first, then whether each is known."""
-    half = (width - 2 * CLOCK) // 2
-    seasonal = len(DAYS) * len(DAY_WIDTHS) + len(WEEK_WIDTHS)
-    keep = torch.ones(width)
-    for first in (0, half):
-        keep[first + SHARED_SEASONAL.start : first + SHARED_SEASONAL.stop] = 0.0
-        keep[first + S : first + S + seasonal] = 0.0
-    return keep
+    keep = torch.tensor([float(figure not in SEASONAL) for figure in (*SHARED, *AHEAD[:-CLOCK])])
+    return torch.cat([keep, keep, torch.ones(2 * CLOCK)])

@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from forecasting.base import MEDIAN, QUANTILES, lawful
 from forecasting.batch import Batch
-from forecasting.features import SEASONAL, A, Features, Float32Array, S, features
+from forecasting.features import A, Features, Float32Array, S, features
 from forecasting.models.linear import placed
 from forecasting.rows import chunks, taken
+from forecasting.seasons import ADJUSTED
 from forecasting.series import FloatArray, IntArray
 
 KNOTS = (1, 2, 5, 12)
@@ -33,7 +34,7 @@ UPPER = (0.9, 0.99)
 BETWEEN = (0.95, np.log(2.0) / np.log(10.0))
 """The quantile between them, and how far it lies from the lower to the upper one where the tail is exponential."""
 
-FIGURES = S + A + SEASONAL
+FIGURES = S + A + ADJUSTED
 """Figures that a tree may ask for."""
 
 DEPTH = 4
@@ -129,7 +130,7 @@ def upper_design(told: Features, step: int) -> Float32Array:
 
     The median's trees do not: they err no less with them, and the mixture, whose LSTM knows those already, errs more.
     """
-    return np.concatenate([design(told, step), told.candidates[:, step - 1, -SEASONAL:]], axis=1)
+    return np.concatenate([design(told, step), told.candidates[:, step - 1, -ADJUSTED:]], axis=1)
 
 
 Design = Callable[[Features, int], Float32Array]

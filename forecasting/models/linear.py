@@ -1,8 +1,8 @@
 """Linear regression on lags and seasonal lags, one per series and step ahead, that minimises the absolute error.
 
-Least absolute deviations by iteratively reweighted least squares (Schlossmacher 1973), with a small ridge penalty
-that keeps collinear lags apart. It is the strongest single linear method on traffic: what lies far out, a burst or a
-hole, does not pull the fit.
+Least absolute deviations by iteratively reweighted least squares (Schlossmacher 1973), with a ridge penalty that
+keeps collinear lags apart and the slopes of short, noisy histories small. It is the strongest single linear method on
+traffic: what lies far out, a burst or a hole, does not pull the fit.
 """
 
 from __future__ import annotations
@@ -21,8 +21,14 @@ from forecasting.series import FloatArray, IntArray, Series
 ROUNDS = 12
 """Reweightings: the loss moves by less than a thousandth after them."""
 
-PENALTY = 1e-3
-"""Ridge penalty as a share of the rows, in standardised columns."""
+PENALTY = 300.0
+"""Ridge penalty in standardised columns, as if so many rows spoke for slopes of 0, where nothing is explained; it falls
+with the square of the share that is not. A short noisy history cannot tell eighty figures apart
+(``benchmarks.forecast_young``).
+"""
+
+APART = 1e-3
+"""What is always added to it, as a share of the rows: it keeps collinear figures apart."""
 
 FAR = 20.0
 """Figures are cut here, in units of the window's scale."""
@@ -122,17 +128,22 @@ def _fit_step(table: FloatArray, wanted: FloatArray, importance: FloatArray) -> 
 def _absolute(table: FloatArray, wanted: FloatArray, importance: FloatArray) -> FloatArray:
     """Constant and slopes ``(1 + F,)`` of least absolute deviations on standardised columns: least squares in which a
     row's weight is divided by its error, until the two are the same.
+
+    The penalty is that of ridge regression with slopes of a given size in mind, which is noise over signal, squared
+    (Hoerl & Kennard 1970): ``noise`` is the error as a share of last value's.
     """
     plain = np.concatenate([np.ones((len(table), 1)), table], axis=1)
-    penalty = PENALTY * len(table) * np.eye(plain.shape[1])
-    penalty[0, 0] = 0.0
-    weights, share = np.zeros(plain.shape[1]), importance
+    slopes = np.diag(np.arange(plain.shape[1]) > 0).astype(float)  # not the constant
+    weights, share, noise = np.zeros(plain.shape[1]), importance, 0.0
     # Weighted: the first values after a long silence are a billion times their window's scale, and would make all
     # other errors count as small.
-    small = 0.01 * np.average(np.abs(wanted), weights=importance) + 1e-9
+    usual = np.average(np.abs(wanted), weights=importance) + 1e-9
     for _ in range(ROUNDS):
         heavy = plain * share[:, None]
-        weights = np.linalg.solve(heavy.T @ plain + penalty * share.mean(), heavy.T @ wanted)
-        share = importance / np.maximum(np.abs(wanted - plain @ weights), small)
+        penalty = (PENALTY * noise**2 + APART * len(table)) * share.mean()
+        weights = np.linalg.solve(heavy.T @ plain + penalty * slopes, heavy.T @ wanted)
+        error = np.abs(wanted - plain @ weights)
+        noise = min(1.0, float(np.median(importance * error) / (np.median(importance * np.abs(wanted)) + 1e-9)))
+        share = importance / np.maximum(error, 0.01 * usual)
         share *= len(share) / share.sum()
     return np.asarray(weights)

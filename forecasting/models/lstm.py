@@ -27,7 +27,8 @@ from forecasting.artifacts import Artifact
 from forecasting.base import MEDIAN, QUANTILES, lawful
 from forecasting.batch import Batch
 from forecasting.errors import ArtifactError, HorizonError
-from forecasting.features import CANDIDATES, CLOCK, WINDOW, A, Features, S, features
+from forecasting.features import CANDIDATES, CLOCK, A, Features, S, features
+from forecasting.seasons import WINDOW
 from forecasting.series import FloatArray, IntArray
 
 CHANNELS = 6
@@ -65,14 +66,18 @@ class Told:
 
 
 class Network(nn.Module):
-    """Quantiles ``(N, H, Q)`` as ``(value - last) / scale``; see the module's picture."""
+    """Quantiles ``(N, H, Q)`` as ``(value - last) / scale``; see the module's picture.
 
-    def __init__(self, horizon: int, hidden: int, series: int) -> None:
+    ``dropout``: share of what each layer reads that is hidden while training (Srivastava et al. 2014).
+    """
+
+    def __init__(self, horizon: int, hidden: int, series: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.horizon, self.hidden = horizon, hidden
         self.lstm = nn.LSTM(CHANNELS, hidden, batch_first=True)
         self.step = nn.Embedding(horizon, STEP_CODE)
         self.series = nn.Embedding(1 + series, SERIES_CODE)
+        self.hide = nn.Dropout(dropout)
         self.inner = nn.Linear(hidden + FIGURES + STEP_CODE + SERIES_CODE, 64)
         self.outer = nn.Linear(64, CANDIDATES + len(QUANTILES))
         self.prior = nn.Parameter(torch.zeros(horizon, CANDIDATES))
@@ -86,7 +91,8 @@ class Network(nn.Module):
         about = torch.cat([states[:, -1], self.series(told.who)], dim=1)  # (N, D + E)
         code = self.step.weight[:horizon].expand(count, -1, -1)  # (N, H, E)
         joint = torch.cat([about[:, None].expand(-1, horizon, -1), told.figures, code], dim=2)
-        out = self.outer(nn.functional.silu(self.inner(joint)))  # (N, H, K + Q)
+        inner = nn.functional.silu(self.inner(self.hide(joint)))
+        out = self.outer(self.hide(inner))  # (N, H, K + Q)
         mix = torch.softmax(GAIN * (out[..., :CANDIDATES] + self.prior[:horizon]), dim=2)
         median = (mix * told.candidates).sum(dim=2) + told.noise[:, None] * out[..., CANDIDATES + MEDIAN]  # (N, H)
         return spread(median, out[..., CANDIDATES:], told.noise)

@@ -64,7 +64,7 @@ def test_round_trip(folder: Path) -> None:
     stored = load(folder)
     assert_equal(stored.arrays, ARRAYS)
     assert {name: stored.card[name] for name in CARD_IN} == CARD_IN
-    assert stored.card["format"] == FORMAT == 3
+    assert stored.card["format"] == FORMAT == 4
     assert stored.card["weights_sha256"] == hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
 
 
@@ -281,9 +281,9 @@ def test_a_changed_score_is_refused(folder: Path) -> None:
         *("", "{", "[]", "null", "7", '"card"', "\x00", "[" * 100_000, '{"a": ' + "9" * 5000 + "}"),
         *(
             '{"format": 0}',
-            '{"format": "3"}',
-            '{"format": 3}',
-            '{"format": 3, "a": ' + '{"a": ' * 900 + "1" + "}" * 901,
+            '{"format": "4"}',
+            '{"format": 4}',
+            '{"format": 4, "a": ' + '{"a": ' * 900 + "1" + "}" * 901,
         ),
     ],
 )
@@ -300,8 +300,8 @@ def test_a_card_of_another_encoding_is_refused(folder: Path) -> None:
 
 
 def test_an_older_format_is_named(folder: Path) -> None:
-    (folder / CARD).write_text(json.dumps({"format": 2, "weights_sha256": "0"}))
-    with pytest.raises(ArtifactError, match=r"card\.json: format is 2, expected 3; train the model again"):
+    (folder / CARD).write_text(json.dumps({"format": 3, "weights_sha256": "0"}))
+    with pytest.raises(ArtifactError, match=r"card\.json: format is 3, expected 4; train the model again"):
         load(folder)
 
 

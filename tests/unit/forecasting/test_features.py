@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from forecasting.artifacts import FORMAT
 from forecasting.batch import Batch
 from forecasting.features import (
     AHEAD,
     CANDIDATES,
     CLOCK,
     LAGS,
-    LEVEL,
     MEANS,
     MEDIANS,
     RECENT,
+    SEASONAL,
     SHARED,
-    WINDOW,
+    SIMPLE,
     A,
     Features,
     S,
@@ -27,6 +30,7 @@ from forecasting.features import (
     newest,
     scales,
 )
+from forecasting.seasons import BASES, EARLIER, LEVEL, MIXED, MOVED_WIDTHS, WINDOW
 from forecasting.series import FloatArray, Series
 from tests.unit.forecasting.conftest import NAN, SEASON, H, Make, Wave, futures
 
@@ -165,12 +169,58 @@ def test_candidates_are_recent_means_and_yesterday_at_today_s_level(make: Make) 
     day = 50 + 40 * np.sin(2 * np.pi * np.arange(SEASON) / SEASON)
     found = told(make(np.concatenate([day, 2 * day, 4 * day])), 2 * SEASON + 40)
     value = found.last[0] + found.scale[0] * found.candidates[0].astype(float)
-    first = 1 + len(MEANS) + len(MEDIANS)
+    first = SIMPLE + len(MIXED)
     np.testing.assert_allclose(value[:, 0], 4 * day[39], rtol=1e-4)  # the last value
     np.testing.assert_allclose(value[:, 1], 4 * day[37:40].mean(), rtol=1e-4)
     np.testing.assert_allclose(value[:, first], 4 * day[40 : 40 + H], rtol=1e-3)  # twice yesterday's
     gap = (4 * day[8:40] - 2 * day[8:40]).mean()
     np.testing.assert_allclose(value[:, first + 4], 2 * day[40 : 40 + H] + gap, rtol=1e-3)
+
+
+def test_the_newest_means_move_like_earlier_seasons_did_at_today_s_level(make: Make) -> None:
+    """A series that is twice its earlier self but for a bump now: the bump stays, the change from here on doubles."""
+    day = 50 + 40 * np.sin(2 * np.pi * np.arange(SEASON) / SEASON)
+    values = np.concatenate([np.tile(day, 8), 2 * day])[: 8 * SEASON + 40]
+    values[-3:] += 30.0
+    found, now = told(make(values)), values[-LEVEL:].mean()
+    ratio = now / day[8:40].mean()
+    for number, season in enumerate(EARLIER):
+        for base in BASES:
+            start, then = values[-base:].mean(), day[40 - base : 40].mean()
+            wanted = start + ratio * (day[40 : 40 + H] - then)
+            figure = f"mean of {base} moved like {season}, width 1"
+            np.testing.assert_allclose(ahead(found, figure)[0], wanted, rtol=1e-3, err_msg=figure)
+            over = found.shared[0, SHARED.index(f"mean of {base} above {season}")] * found.scale[0]
+            assert over == pytest.approx(start - ratio * then, rel=1e-3, abs=1e-3)
+            place = len(MOVED_WIDTHS) * (number * len(BASES) + BASES.index(base))
+            if place in MIXED:
+                candidate = found.candidates[0, :, SIMPLE + MIXED.index(place)].astype(float)
+                np.testing.assert_allclose(found.last[0] + found.scale[0] * candidate, wanted, rtol=1e-3)
+
+
+def test_what_is_known_of_the_last_days_is_their_mean(make: Make) -> None:
+    values = np.random.default_rng(0).gamma(2.0, 20.0, 2 * SEASON + 60)
+    found, end = told(make(values)), len(values)
+    blocks = [values[end - days * SEASON - LEVEL : end - days * SEASON + H] for days in (1, 2)]
+    mean = np.mean(blocks, axis=0)  # three days ago is unknown
+    ratio = values[-LEVEL:].mean() / mean[:LEVEL].mean()
+    wanted = values[-1] + ratio * (mean[LEVEL:] - mean[LEVEL - 1])
+    np.testing.assert_allclose(ahead(found, "mean of 1 moved like the last days, width 1")[0], wanted, rtol=1e-3)
+    assert np.isnan(ahead(found, "mean of 1 moved like a week ago, width 1")).all()
+
+
+def test_figures_without_a_yesterday_are_those_that_are_called_seasonal(make: Make, wave: Wave) -> None:
+    young = told(replace(make(wave(60)), season=10_000))
+    unknown = {name for name, value in zip(SHARED, young.shared[0], strict=True) if np.isnan(value)}
+    unknown |= {name for name, value in zip(AHEAD, young.ahead[0].T, strict=True) if np.isnan(value).all()}
+    other = {name for name in AHEAD if name.startswith("an hour before")} | set(AHEAD[-CLOCK:])
+    assert unknown - other == SEASONAL
+
+
+def test_models_of_other_figures_are_of_another_format() -> None:
+    """Stored forests ask for figures by number. If this fails, raise ``artifacts.FORMAT``, then note both here."""
+    figures = hashlib.sha256(json.dumps([SHARED, AHEAD, CANDIDATES]).encode()).hexdigest()[:16]
+    assert (FORMAT, figures) == (4, "d981ad5d8d097985")
 
 
 def test_without_a_season_the_mean_of_24_stands_in(make: Make, wave: Wave) -> None:
@@ -179,7 +229,7 @@ def test_without_a_season_the_mean_of_24_stands_in(make: Make, wave: Wave) -> No
     assert np.isnan(found.yesterday).all()
     assert np.isnan(found.shared[0, SHARED.index("mean of 6 yesterday")])
     mean = found.candidates[0, :, 1 + MEANS.index(24)]
-    for number in range(1 + len(MEANS) + len(MEDIANS), CANDIDATES):
+    for number in range(SIMPLE, CANDIDATES):
         np.testing.assert_array_equal(found.candidates[0, :, number], mean)
 
 

@@ -19,9 +19,10 @@ from forecasting.base import MEDIAN, QUANTILES, forecasts
 from forecasting.batch import Batch
 from forecasting.errors import ArtifactError, HorizonError, LeakError
 from forecasting.evaluate.backtest import backtest, check_causal
-from forecasting.features import CANDIDATES, WINDOW, features
+from forecasting.features import CANDIDATES, features
 from forecasting.models import lstm as module
 from forecasting.models.lstm import CHANNELS, FIGURES, UNKNOWN, Lstm, Network, Told, limited, squashed, told
+from forecasting.seasons import WINDOW
 from forecasting.series import FloatArray, Series
 from forecasting.training import TrainSettings, train
 from tests.unit.forecasting.conftest import NAN, SEASON, H, Make, Wave, assert_blind, futures, quiet

@@ -12,7 +12,7 @@ import torch
 from forecasting.base import QUANTILES
 from forecasting.batch import Batch
 from forecasting.errors import TrainingError
-from forecasting.features import CANDIDATES, CLOCK, MEANS, MEDIANS, features
+from forecasting.features import CANDIDATES, CLOCK, MEANS, SIMPLE, features
 from forecasting.models.lstm import UNKNOWN, YESTERDAY, Lstm, told
 from forecasting.series import FloatArray, Series
 from forecasting.training import Pool, TrainSettings, forgetful, pinball_loss, restless, train, windows
@@ -197,6 +197,31 @@ def test_huge_tiny_and_almost_still_series_learn_together(make: Make, wave: Wave
     assert finite(train([replace(one, name=str(n)) for n, one in enumerate(series)], QUICK, quiet))
 
 
+# -- what is drawn ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("balance", "ratio"), [(1.0, 16.0), (0.5, 4.0), (0.0, 1.0)])
+def test_balance_says_how_much_a_long_series_outweighs_a_short_one(
+    make: Make, wave: Wave, balance: float, ratio: float
+) -> None:
+    lengths = [16 * 60 + 16 + H - 1, 60 + 16 + H - 1]  # 960 and 60 windows
+    series = [replace(make(wave(length)), name=str(length)) for length in lengths]
+    pool = windows(series, replace(QUICK, balance=balance))
+    assert pool.count.tolist() == [960, 60]
+    rows = pool.draw(np.random.default_rng(0), 40_000)
+    assert set(rows.tolist()) == set(range(1020))
+    long, short = np.bincount(pool.who[rows])[1:]
+    assert long / short == pytest.approx(ratio, rel=0.1)
+
+
+def test_dropout_hides_while_training_only(make: Make, wave: Wave) -> None:
+    model = train([make(wave(300))], replace(QUICK, dropout=0.5), quiet)
+    inputs = told(features(Batch.now([make(wave(300))], H)), np.array([1]))
+    assert torch.equal(model.network(inputs), model.network(inputs))
+    model.network.train()
+    assert not torch.equal(model.network(inputs), model.network(inputs))
+
+
 # -- what is hidden --------------------------------------------------------------------------------------------------
 
 
@@ -208,13 +233,12 @@ def test_forgetting_hides_seasons_only(make: Make, wave: Wave) -> None:
     hidden = forgetful(inputs, np.random.default_rng(0), replace(QUICK, forget=1.0, anonymous=0.0))
     newborn = told(features(Batch.now([young], H)), np.array([1]))
     assert not hidden.recent[:, :, YESTERDAY:].any()
-    simple = 1 + len(MEANS) + len(MEDIANS)
     torch.testing.assert_close(hidden.recent, newborn.recent, atol=1e-2, rtol=1e-2)
     known = slice((hidden.figures.shape[2] - 2 * CLOCK) // 2, -2 * CLOCK)
     assert torch.equal(hidden.figures[:, :, known], newborn.figures[:, :, known])
-    assert torch.equal(hidden.candidates[:, :, :simple], inputs.candidates[:, :, :simple])
+    assert torch.equal(hidden.candidates[:, :, :SIMPLE], inputs.candidates[:, :, :SIMPLE])
     mean = inputs.candidates[:, :, 1 + MEANS.index(24)]
-    for number in range(simple, CANDIDATES):
+    for number in range(SIMPLE, CANDIDATES):
         assert torch.equal(hidden.candidates[:, :, number], mean)
     assert hidden.who.tolist() == [1]
     assert inputs.recent[:, :, YESTERDAY:].any()  # what was given is left alone
