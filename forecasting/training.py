@@ -63,7 +63,7 @@ class TrainSettings:
     windows: int = 100_000
     learning_rate: float = 4e-3
     average: float = 0.995
-    dropout: float = 0.1
+    dropout: float = 0.15
     balance: float = 0.75
     forget: float = 0.1
     anonymous: float = 0.1

@@ -43,7 +43,7 @@ DEPTH = 4
 UNKNOWN = np.float32(-1e6)
 """Stands for an unknown figure: below everything known, so that one comparison serves both."""
 
-CHUNK = 2_048
+CHUNK = 512
 """Windows that are walked at once: bounds memory."""
 
 

@@ -36,7 +36,7 @@ FAR = 20.0
 F = S - 1 + A - CLOCK
 """Figures that it reads: all but lag 1, which is 0, and the clock."""
 
-CHUNK = 2_048
+CHUNK = 256
 """Windows that are worked out at once: bounds memory."""
 
 FIRST = 24

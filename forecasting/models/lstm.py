@@ -28,6 +28,7 @@ from forecasting.base import MEDIAN, QUANTILES, lawful
 from forecasting.batch import Batch
 from forecasting.errors import ArtifactError, HorizonError
 from forecasting.features import CANDIDATES, CLOCK, A, Features, S, features
+from forecasting.rows import chunks, taken
 from forecasting.seasons import WINDOW
 from forecasting.series import FloatArray, IntArray
 
@@ -38,6 +39,9 @@ YESTERDAY = 3
 STEP_CODE = 8
 SERIES_CODE = 8
 FIGURES = 2 * S + 2 * (A - CLOCK) + 2 * CLOCK
+
+INNER = 128
+"""Units between what is known about a step and the forecast."""
 
 GAIN = 6.0
 """Lets the mix make up its mind early: with it 100 steps of training do what 300 did."""
@@ -78,8 +82,8 @@ class Network(nn.Module):
         self.step = nn.Embedding(horizon, STEP_CODE)
         self.series = nn.Embedding(1 + series, SERIES_CODE)
         self.hide = nn.Dropout(dropout)
-        self.inner = nn.Linear(hidden + FIGURES + STEP_CODE + SERIES_CODE, 64)
-        self.outer = nn.Linear(64, CANDIDATES + len(QUANTILES))
+        self.inner = nn.Linear(hidden + FIGURES + STEP_CODE + SERIES_CODE, INNER)
+        self.outer = nn.Linear(INNER, CANDIDATES + len(QUANTILES))
         self.prior = nn.Parameter(torch.zeros(horizon, CANDIDATES))
         nn.init.zeros_(self.outer.weight)  # the first forecast is the plain mean of the candidates
         nn.init.zeros_(self.outer.bias)
@@ -183,19 +187,17 @@ class Lstm:
             )
         seen = features(batch)
         who = np.array([self._codes.get(one.name, UNKNOWN) for one in batch.series])[batch.owner]
-        z = self.run(told(seen, who))
+        z = self.run(seen, who)
         values = lawful(seen.last[:, None, None] + seen.scale[:, None, None] * z)
         values[np.isfinite(batch.newest(WINDOW)).sum(axis=1) < self.minimum] = np.nan
         return values
 
-    def run(self, inputs: Told) -> FloatArray:
+    def run(self, seen: Features, who: IntArray) -> FloatArray:
         """The network's answer ``(N, H, Q)``, in chunks."""
-        count, horizon = inputs.figures.shape[:2]
-        z = np.empty((count, horizon, len(QUANTILES)))
+        z = np.empty((len(who), seen.ahead.shape[1], len(QUANTILES)))
         with limited(self.threads), torch.inference_mode():
-            for first in range(0, count, CHUNK):
-                rows = slice(first, first + CHUNK)
-                z[rows] = self.network(inputs[rows]).numpy()
+            for rows in chunks(np.arange(len(who)), CHUNK):
+                z[rows] = self.network(told(taken(seen, rows), who[rows])).numpy()
         return z
 
     def stored(self) -> tuple[dict[str, Any], Mapping[str, Any]]:
