@@ -41,7 +41,7 @@ from forecasting.mixture import Mixture
 from forecasting.models.naive import LastValue
 from forecasting.models.recent import RecentMedian
 from forecasting.models.statistical import Ewma
-from forecasting.series import FloatArray, Series
+from forecasting.series import FloatArray, IntArray, Series
 
 H = 12
 STEPS = (1, 5, 12)
@@ -196,8 +196,13 @@ def start(told: Mapping[str, Told], least: float = LEAST_SHARE) -> FloatArray:
 def errors(one: Series, median: FloatArray) -> dict[int, float]:
     """Relative WAPE at the origins of the protocol; ``median (T + 1, H)``."""
     counts = origins(len(one.values), H)
+    return relative(one, counts, median[counts])
+
+
+def relative(one: Series, counts: IntArray, median: FloatArray) -> dict[int, float]:
+    """Relative WAPE by step of what was said knowing ``counts (N,)`` values; ``median (N, H)``."""
     last = one.values[counts - 1]
-    return {h: relative_wape(one.values[counts + h - 1], median[counts, h - 1], last) for h in STEPS}
+    return {h: relative_wape(one.values[counts + h - 1], median[:, h - 1], last) for h in STEPS}
 
 
 def losses(one: Series, values: FloatArray) -> dict[str, float]:

@@ -17,25 +17,27 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import argparse
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.forecast_table import STEPS, H, read
+from benchmarks.forecast_table import H, read, relative, summary
 from forecasting.base import MEDIAN
 from forecasting.batch import Batch
-from forecasting.evaluate.stats import geometric_mean, relative_wape
 from forecasting.models import boosting_training, linear
 from forecasting.models.boosting import Boosting
 from forecasting.models.recent import RecentMedian
 from forecasting.models.statistical import Ewma
-from forecasting.series import FloatArray, IntArray, Series
+from forecasting.series import IntArray, Series
 
 LENGTHS = (120, 200, 350, 600, 1000, 3000, 10_000)
 CUTS = (0.4, 0.6)
 JUDGED = 0.1
+SCORED = 0.8
+"""From here on the forecasts are judged elsewhere."""
+
 MOST = 400
 """Origins that a history is judged at, evenly spaced."""
 
@@ -56,14 +58,14 @@ def young(series: Sequence[Series], windows: int) -> Iterator[Young]:
         first = end - windows - linear.FIRST
         if first < 0:
             continue
-        after = min(len(one.values) - H, end + max(MOST // 2, int(JUDGED * len(one.values))))
+        after = min(int(SCORED * len(one.values)) - H, end + max(MOST // 2, int(JUDGED * len(one.values))))
         counts = np.unique(np.linspace(end, after, MOST).astype(int)) - first
         short = replace(one, start=one.start + first * one.step, values=one.values[first:])
         yield Young(short, end - first, counts)
 
 
-def errors(one: Young, penalties: Sequence[float]) -> dict[str, FloatArray]:
-    """Relative errors ``(len(STEPS),)`` by model."""
+def errors(one: Young, penalties: Sequence[float]) -> dict[str, dict[int, float]]:
+    """Relative errors by model and step."""
     batch, told = Batch.at(one.series, one.counts, H), linear.windows(one.series.until(one.end), H)
     medians = {"ewma": Ewma().predict(batch), "median48": RecentMedian(48).predict(batch)}
     for penalty in penalties:
@@ -71,21 +73,7 @@ def errors(one: Young, penalties: Sequence[float]) -> dict[str, FloatArray]:
         medians[f"linear {penalty:g}"] = linear.Linear([one.series.name], linear.fit(*told)[None]).predict(batch)
     forests = Boosting([one.series.name], boosting_training.fit(*told))
     medians["boosting"] = forests.predict(batch)
-    return {name: judged(one, values[..., MEDIAN]) for name, values in medians.items()}
-
-
-def judged(one: Young, median: FloatArray) -> FloatArray:
-    """At the steps of the protocol; ``median (N, H)``."""
-    values, last = one.series.values, one.series.values[one.counts - 1]
-    return np.array([relative_wape(values[one.counts + h - 1], median[:, h - 1], last) for h in STEPS])
-
-
-def summary(rows: Sequence[Mapping[str, FloatArray]]) -> dict[str, list[float]]:
-    """Geometric mean by model and step."""
-    return {
-        name: [geometric_mean([float(row[name][place]) for row in rows]) for place in range(len(STEPS))]
-        for name in rows[0]
-    }
+    return {name: relative(one.series, one.counts, values[..., MEDIAN]) for name, values in medians.items()}
 
 
 def main() -> None:
@@ -97,8 +85,12 @@ def main() -> None:
     series, found = read(args.data), {}
     for windows in LENGTHS:
         rows = [errors(one, args.penalty) for one in young(series, windows)]
-        found[windows] = summary(rows)
-        cells = (f"{name} " + "/".join(f"{value:.3f}" for value in row) for name, row in found[windows].items())
+        found[windows] = {
+            name: summary({str(number): row[name] for number, row in enumerate(rows)}) for name in rows[0]
+        }
+        cells = (
+            f"{name} " + "/".join(f"{value:.3f}" for value in row.values()) for name, row in found[windows].items()
+        )
         print(f"{windows:6} windows, {len(rows):2} histories:  " + "   ".join(cells), flush=True)
     if args.json:
         args.json.write_text(json.dumps(found, indent=1) + "\n")

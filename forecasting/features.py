@@ -27,9 +27,9 @@ from forecasting.seasons import (
     WEEK_WIDTHS,
     WINDOW,
     Seasons,
-    above,
     adjusted,
-    moved,
+    compared,
+    means_before,
     seasons,
 )
 from forecasting.series import FloatArray, fill_forward, masked_mean
@@ -128,10 +128,10 @@ def _features(batch: Batch) -> Features:
     raw = newest(batch)
     scale, recent = scales(raw), fill_forward(raw, np.nan_to_num(masked_mean(raw)))
     last, past = recent[:, -1], seasons(batch)
-    shifted = moved(recent, past)
+    above, shifted = compared(recent, past)
     ahead = np.concatenate([*past.around, past.weekly, _hour(batch, raw), shifted], axis=2)
     return Features(
-        _shared(recent, past, scale).astype(np.float32),
+        _shared(recent, past, above, scale).astype(np.float32),
         np.concatenate([_relative(ahead, last, scale), _clock(batch)], axis=2).astype(np.float32),
         _relative(_candidates(recent, past, shifted), last, scale).astype(np.float32),
         recent[:, -WINDOW:],
@@ -141,12 +141,12 @@ def _features(batch: Batch) -> Features:
     )
 
 
-def _shared(recent: FloatArray, past: Seasons, scale: FloatArray) -> FloatArray:
-    """Figures about the window, ``(N, S)`` in the order of ``SHARED``."""
+def _shared(recent: FloatArray, past: Seasons, above: FloatArray, scale: FloatArray) -> FloatArray:
+    """Figures about the window, ``(N, S)`` in the order of ``SHARED``; ``above (N, ...)`` earlier seasons."""
     lags = recent[:, [-n for n in LAGS]]
-    level = np.concatenate([lags, _means(recent), _medians(recent), _then(past.day)], axis=1)
+    level = np.concatenate([lags, _means(recent), _medians(recent), means_before(past.day, THEN)], axis=1)
     long = np.log(scale / np.maximum(recent.mean(axis=1), TINY))[:, None]
-    spreads, extra = _spreads(recent) / scale[:, None], above(recent, past) / scale[:, None]
+    spreads, extra = _spreads(recent) / scale[:, None], above / scale[:, None]
     return np.concatenate([_relative(level, recent[:, -1], scale), spreads, np.clip(long, -5.0, 5.0), extra], axis=1)
 
 
@@ -180,12 +180,6 @@ def _spreads(recent: FloatArray) -> FloatArray:
     """Mean absolute differences of the newest values, ``(N, len(SPREADS))``."""
     total = np.cumsum(np.abs(np.diff(recent[:, -max(SPREADS) - 1 :], axis=1))[:, ::-1], axis=1)
     return np.asarray(total[:, [n - 1 for n in SPREADS]] / np.array(SPREADS))
-
-
-def _then(day: FloatArray) -> FloatArray:
-    """Means of the values before the origin, a day ago: ``(N, len(THEN))``."""
-    before = day[:, :WINDOW]
-    return np.stack([masked_mean(before[:, -n:]) for n in THEN], axis=1)
 
 
 def _hour(batch: Batch, raw: FloatArray) -> FloatArray:

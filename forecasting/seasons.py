@@ -3,7 +3,7 @@ arrays.
 
 Three earlier seasons are told apart (``EARLIER``): yesterday, a week ago, and the mean of the last days. They are used
 in three ways: as they were; adjusted to today's level (``adjusted``); and as a change, applied to what came last
-(``moved``): a seasonal random walk (Box & Jenkins 1970), which no tree can work out from values alone.
+(``compared``): a seasonal random walk (Box & Jenkins 1970), which no tree can work out from values alone.
 
 Shapes: N windows, H steps ahead.
 """
@@ -85,9 +85,13 @@ def seasons(batch: Batch) -> Seasons:
 
 
 def _earlier(block: FloatArray, around: FloatArray, widths: Sequence[int]) -> Earlier:
-    before = block[:, :WINDOW]
-    then = np.stack([masked_mean(before[:, -n:]) for n in BASES], axis=1)
-    return Earlier(masked_mean(before[:, -LEVEL:]), then, around[:, :, [widths.index(w) for w in MOVED_WIDTHS]])
+    level = masked_mean(block[:, WINDOW - LEVEL : WINDOW])
+    return Earlier(level, means_before(block, BASES), around[:, :, [widths.index(w) for w in MOVED_WIDTHS]])
+
+
+def means_before(block: FloatArray, lengths: Sequence[int]) -> FloatArray:
+    """Means of the newest values before the origin then: ``block (N, WINDOW or more)`` gives ``(N, len(lengths))``."""
+    return np.stack([masked_mean(block[:, WINDOW - n : WINDOW]) for n in lengths], axis=1)
 
 
 def _mean(parts: Sequence[Earlier]) -> Earlier:
@@ -115,27 +119,19 @@ def _centred(block: FloatArray, widths: Sequence[int], horizon: int) -> FloatArr
     return result
 
 
-def moved(recent: FloatArray, past: Seasons) -> FloatArray:
-    """The newest means, moved like each earlier season from there to the target, at today's level: ``(N, H, MOVED)``,
-    NaN where unknown. ``recent (N, W)``: the newest values, without gaps.
+def compared(recent: FloatArray, past: Seasons) -> tuple[FloatArray, FloatArray]:
+    """The newest means beside each earlier season at today's level: how far they lie above it, ``(N, len(EARLIER) *
+    len(BASES))``; and where they come to if they move like it from there to the target, ``(N, H, MOVED)``. NaN where
+    unknown. ``recent (N, W)``: the newest values, without gaps.
     """
-    bases, level = _bases(recent), recent[:, -LEVEL:].mean(axis=1)
-    parts = []
+    bases = np.stack([recent[:, -n:].mean(axis=1) for n in BASES], axis=1)
+    level, above, moved = recent[:, -LEVEL:].mean(axis=1), [], []
     for season in past.earlier:
         ratio, _ = _adjustments(level, season.level)
+        above.append(bases - ratio[:, None] * season.then)
         change = season.target[:, :, None, :] - season.then[:, None, :, None]  # (N, H, bases, widths)
-        parts.append(bases[:, None, :, None] + ratio[:, None, None, None] * change)
-    return np.stack(parts, axis=2).reshape(*past.weekly.shape[:2], MOVED)
-
-
-def above(recent: FloatArray, past: Seasons) -> FloatArray:
-    """How far the newest means lie above each earlier season at today's level: ``(N, len(EARLIER) * len(BASES))``, NaN
-    where unknown.
-    """
-    bases, level = _bases(recent), recent[:, -LEVEL:].mean(axis=1)
-    ratios = [_adjustments(level, season.level)[0][:, None] for season in past.earlier]
-    parts = [bases - ratio * season.then for ratio, season in zip(ratios, past.earlier, strict=True)]
-    return np.concatenate(parts, axis=1)
+        moved.append(bases[:, None, :, None] + ratio[:, None, None, None] * change)
+    return np.concatenate(above, axis=1), np.stack(moved, axis=2).reshape(*past.weekly.shape[:2], MOVED)
 
 
 def adjusted(recent: FloatArray, past: Seasons) -> FloatArray:
@@ -153,10 +149,6 @@ def adjusted(recent: FloatArray, past: Seasons) -> FloatArray:
         past.weekly[:, :, 1:] * weeks[:, None, None],
     )
     return np.concatenate(parts, axis=2)
-
-
-def _bases(recent: FloatArray) -> FloatArray:
-    return np.stack([recent[:, -n:].mean(axis=1) for n in BASES], axis=1)
 
 
 def _adjustments(now: FloatArray, then: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -138,12 +138,13 @@ def _absolute(table: FloatArray, wanted: FloatArray, importance: FloatArray) -> 
     # Weighted: the first values after a long silence are a billion times their window's scale, and would make all
     # other errors count as small.
     usual = np.average(np.abs(wanted), weights=importance) + 1e-9
+    typical = np.median(importance * np.abs(wanted)) + 1e-9
     for _ in range(ROUNDS):
         heavy = plain * share[:, None]
         penalty = (PENALTY * noise**2 + APART * len(table)) * share.mean()
         weights = np.linalg.solve(heavy.T @ plain + penalty * slopes, heavy.T @ wanted)
         error = np.abs(wanted - plain @ weights)
-        noise = min(1.0, float(np.median(importance * error) / (np.median(importance * np.abs(wanted)) + 1e-9)))
+        noise = min(1.0, float(np.median(importance * error) / typical))
         share = importance / np.maximum(error, 0.01 * usual)
         share *= len(share) / share.sum()
     return np.asarray(weights)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -64,9 +64,6 @@ class Told:
     candidates: Tensor
     noise: Tensor
     who: Tensor
-
-    def __getitem__(self, rows: Any) -> Told:
-        return Told(*(getattr(self, part.name)[rows] for part in fields(self)))
 
 
 class Network(nn.Module):
