@@ -43,11 +43,11 @@ TRACKED_RATE, SCALED_RATE = 0.1, 0.03
 """Of the two spreads that are tracked."""
 
 RATE = 0.05
-"""Of the last calibration: about 20 misses in a row move a quantile by a usual error."""
+"""Of the last calibration, one step ahead: about 20 misses in a row move a quantile by a usual error."""
 
 PACE = 0.5
 """How fast the weights of the competing spreads are learned, as a share of the usual rates: misses of an upper quantile
-are rare and large, and one says little about which spread is right.
+are rare and large, and one says little about which spread is right. One step ahead, as ``RATE``.
 """
 
 FADE = 1.0 - 0.5 ** (1.0 / 30.0)
@@ -62,8 +62,16 @@ NOTHING = 1e-9
 LEARNED = ("lstm", "boosting")
 """Models whose own quantiles compete."""
 
-SPREADS = ("lstm", "lstm tracked", "boosting", "boosting moved", "residuals", "tracked", "last")
+SPREADS = ("lstm", "lstm tracked", "boosting", "residuals", "tracked", "last")
 """Names of the K ways to spread quantiles around a median."""
+
+
+def patient(rate: float, horizon: int) -> FloatArray:
+    """``rate`` for every step ahead, ``(H, 1)``: ``rate / sqrt(h)``, as what was said h steps ahead is judged h steps
+    late. Until then the same miss is made, and learned from, again and again; the root is what keeps the regret of late
+    gradients least (Quanrud & Khashabi 2015, Online learning with adversarial delays).
+    """
+    return np.asarray(rate / np.sqrt(np.arange(1.0, horizon + 1.0))[:, None])
 
 
 @dataclass(slots=True, eq=False)
@@ -77,8 +85,8 @@ class Tracker:
         """All series and steps start at ``start (U,)``."""
         return cls(np.tile(start, (count, horizon, 1)).astype(np.float64))
 
-    def move(self, told: FloatArray, actual: FloatArray, rate: float, levels: FloatArray = LEVELS) -> None:
-        """Learn from ``told (N, H, U)`` and ``actual (N, H)``; what is NaN teaches nothing."""
+    def move(self, told: FloatArray, actual: FloatArray, rate: float | FloatArray, levels: FloatArray = LEVELS) -> None:
+        """Learn from ``told (N, H, U)`` and ``actual (N, H)`` at ``rate``, one or ``(H, 1)``; NaN teaches nothing."""
         known = np.isfinite(told) & np.isfinite(actual)[..., None]
         self.shift = self.shift + np.where(known, rate * ((actual[..., None] > told) - (1.0 - levels)), 0.0)
 
@@ -211,10 +219,9 @@ class Spreads:
         miss = np.where(np.isfinite(self.miss), self.miss, centre.unit[:, None])[..., None]
         return np.stack(
             [
-                median + gap,
+                network[..., BESIDE],
                 median + (np.abs(gap) + 0.1 * unit) * self.scaled.shift,
                 forests[..., BESIDE],
-                median + forests[..., BESIDE] - forests[..., MEDIAN, None],
                 median + unit * self.residuals.quantile,
                 median + (miss + 0.2 * unit) * self.tracked.shift,
                 centre.last[..., None] + self.differences,
@@ -228,8 +235,10 @@ class Spreads:
         """``actual (N, H)`` has come where ``spread (N, K, H, U)`` was told, and ``miss (N, H)`` from the median, in
         the series' unit (``unit (N, H)``: of an error). NaN teaches nothing.
         """
-        self.scaled.move(spread[:, SPREADS.index("lstm tracked")], actual, SCALED_RATE)
-        self.tracked.move(spread[:, SPREADS.index("tracked")], actual, TRACKED_RATE)
+        horizon = actual.shape[1]
+        scaled, tracked = patient(SCALED_RATE, horizon), patient(TRACKED_RATE, horizon)
+        self.scaled.move(spread[:, SPREADS.index("lstm tracked")], actual, scaled)
+        self.tracked.move(spread[:, SPREADS.index("tracked")], actual, tracked)
         self.residuals.add(miss / unit, moved)
         size = np.abs(miss)
         fading = np.where(np.isfinite(self.miss), self.miss + FADE * (size - self.miss), size)

@@ -10,7 +10,20 @@ import numpy as np
 
 from forecasting.base import QUANTILES
 from forecasting.batch import Batch
-from forecasting.conformal import BESIDE, LEVELS, PACE, RATE, SPREADS, Around, Centre, Corrections, Spreads, U, complete
+from forecasting.conformal import (
+    BESIDE,
+    LEVELS,
+    PACE,
+    RATE,
+    SPREADS,
+    Around,
+    Centre,
+    Corrections,
+    Spreads,
+    U,
+    complete,
+    patient,
+)
 from forecasting.features import newest
 from forecasting.gates import Gates
 from forecasting.memory import NEVER, Ring
@@ -68,7 +81,7 @@ class Memory:
             said=Ring.empty(count, horizon, Said.width(models)),
             spread=Ring.empty(count, horizon, len(SPREADS), U, dtype=np.float32),
             mixture=Mixture.fresh(np.repeat(prior[None], count, axis=0), np.full(horizon, 0.5)),
-            quantiles=Mixture.fresh(spreads, np.tile(LEVELS, horizon), PACE),
+            quantiles=Mixture.fresh(spreads, np.tile(LEVELS, horizon), np.repeat(patient(PACE, horizon), U)),
             spreads=Spreads.fresh(names, horizon),
             corrections=Corrections.fresh(count, horizon),
             scores=Scores.empty(count, models, horizon, window),
@@ -129,7 +142,7 @@ class Memory:
     def _correct(self, said: Said, actual: FloatArray) -> None:
         """Move the last calibration. Maxima are known up to the first gap in the steps behind them."""
         highest = np.maximum.accumulate(self.recent[:, ::-1], axis=1)
-        self.corrections.served.move(said.calibrated, actual, RATE)
+        self.corrections.served.move(said.calibrated, actual, patient(RATE, self.horizon))
         self.corrections.peaks.move(said.peaks, np.where(np.isfinite(actual), highest, np.nan), RATE)
 
     def _score(self, number: IntArray, moved: BoolArray, said: Said, actual: FloatArray) -> None:

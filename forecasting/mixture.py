@@ -25,7 +25,7 @@ LIMIT = 5.0
 @dataclass(slots=True, eq=False)
 class Mixture:
     """``prior (N, M, J)`` are the weights before anything was learned; ``level (J,)`` the quantile of each outcome;
-    ``pace``, at most 1, slows all learning rates down.
+    ``pace (J,)``, at most 1, slows their learning rates down.
 
     ``regret``, ``square`` and ``top (N, M, J)``: what following the expert would have gained so far (with its second
     order), the sum of squares and the largest of the single gains. ``rate (N, M, J)``: the learning rates that follow.
@@ -33,15 +33,16 @@ class Mixture:
 
     prior: FloatArray
     level: FloatArray = field(metadata=SHARED)
-    pace: float = field(metadata=SHARED)
+    pace: FloatArray = field(metadata=SHARED)
     regret: FloatArray
     square: FloatArray
     top: FloatArray
     rate: FloatArray
 
     @classmethod
-    def fresh(cls, prior: FloatArray, level: FloatArray, pace: float = 1.0) -> Mixture:
+    def fresh(cls, prior: FloatArray, level: FloatArray, pace: float | FloatArray = 1.0) -> Mixture:
         """Nothing learned yet."""
+        pace = np.broadcast_to(pace, level.shape)
         regret, square, top = np.zeros((3, *prior.shape))  # views apart: rows of each may be written to
         one = np.ones(prior.shape)
         return cls(prior, level, pace, regret, square, top, pace * _rates(prior, one, one))

@@ -25,6 +25,7 @@ from forecasting.conformal import (
     differences,
     empirical,
     floored,
+    patient,
 )
 from forecasting.series import BoolArray, FloatArray
 from tests.unit.forecasting.conftest import NAN
@@ -74,6 +75,14 @@ def test_after_a_shift_a_quantile_is_back_within_the_stated_steps(size: float, c
 def test_twenty_misses_move_a_quantile_by_a_usual_error() -> None:
     told, _ = track(np.full(21, 99.0), RATE)
     assert told[20, HIGH] - told[0, HIGH] == pytest.approx(0.95)
+
+
+def test_what_is_judged_later_is_learned_from_more_slowly() -> None:
+    np.testing.assert_allclose(patient(0.6, 9)[[0, 3, 8]], [[0.6], [0.3], [0.2]])
+    tracker = Tracker.at(1, 4, np.zeros(U))
+    tracker.move(np.zeros((1, 4, U)), np.ones((1, 4)), patient(RATE, 4))
+    np.testing.assert_allclose(tracker.shift[0, 0], RATE * LEVELS)
+    np.testing.assert_allclose(tracker.shift[0, 3], 0.5 * RATE * LEVELS)
 
 
 def test_what_is_unknown_teaches_nothing() -> None:
@@ -147,10 +156,9 @@ def test_what_means_nothing_is_0_and_what_is_unknown_stays_so() -> None:
 def test_spreads_stand_around_their_centre_in_the_order_of_their_names() -> None:
     spreads = Spreads.fresh(["a"], 2)
     around = dict(zip(SPREADS, spreads.around(centre(1, 2))[0], strict=True))
-    np.testing.assert_allclose(around["lstm"], np.tile([95.0, 104.0, 106.0, 109.0], (2, 1)))
-    np.testing.assert_allclose(around["lstm tracked"], around["lstm"] + 0.2 * np.sign(LEVELS - 0.5))
+    np.testing.assert_allclose(around["lstm"], np.tile([75.0, 84.0, 86.0, 89.0], (2, 1)))
+    np.testing.assert_allclose(around["lstm tracked"], np.tile([94.8, 104.2, 106.2, 109.2], (2, 1)))
     np.testing.assert_allclose(around["boosting"], np.tile([NAN, 102.0, 104.0, 106.0], (2, 1)))
-    np.testing.assert_allclose(around["boosting moved"], np.tile([NAN, 103.0, 105.0, 107.0], (2, 1)))
     assert np.isnan(around["residuals"]).all()
     np.testing.assert_allclose(around["tracked"], np.tile(100.0 + 1.5 * START * 1.2 * 2.0, (2, 1)))
     np.testing.assert_allclose(around["last"], 90.0)
@@ -161,7 +169,7 @@ def test_a_model_without_quantiles_leaves_its_spreads_silent() -> None:
     told.learned[:] = np.nan
     silent = np.asarray(np.isnan(Spreads.fresh(["a"], 2).around(told)).all(axis=(0, 2, 3)))
     quiet = [name for name, no in zip(SPREADS, silent, strict=True) if no]
-    assert quiet == ["lstm", "lstm tracked", "boosting", "boosting moved", "residuals"]
+    assert quiet == ["lstm", "lstm tracked", "boosting", "residuals"]
 
 
 def test_spreads_learn_how_much_the_median_misses_by() -> None:

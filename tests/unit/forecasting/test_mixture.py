@@ -56,6 +56,15 @@ def test_a_slower_pace_finds_the_same_expert_later() -> None:
     assert min(late for _, late in shares.values()) > 0.95
 
 
+def test_every_outcome_has_a_pace_of_its_own() -> None:
+    mixture = Mixture.fresh(np.full((1, 2, 2), 0.5), np.array([0.5, 0.5]), np.array([1.0, 0.2]))
+    told = np.array([[[100.0, 100.0], [110.0, 110.0]]])
+    for _ in range(5):
+        mixture.learn(told, mixture.mixed(told)[0], np.full((1, 2), 100.0), np.full((1, 2), 5.0))
+    quick, slow = mixture.weights()[0, 0]
+    assert quick > slow > 0.5
+
+
 def test_errors_that_cancel_are_mixed() -> None:
     rng = np.random.default_rng(0)
     noise, actual = rng.normal(0, 5, 800), rng.normal(100, 5, 800)
