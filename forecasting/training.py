@@ -202,8 +202,20 @@ def _draw(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The network's answer to some windows of the pool ``(B, H, Q)``, what came and each error's weight ``(B, H)``."""
     rows = pool.draw(rng, settings.batch)
-    inputs = forgetful(told(taken(pool.seen, rows), pool.who[rows]), rng, settings)
-    return network(inputs), torch.from_numpy(pool.target[rows]), torch.from_numpy(pool.weight[rows])
+    seen = taken(pool.seen, rows)
+    z = network(forgetful(told(seen, pool.who[rows]), rng, settings))
+    nothing = torch.from_numpy((-seen.last / seen.scale).astype(np.float32))
+    target = torch.from_numpy(pool.target[rows])
+    return forgiven(z, target, nothing), target, torch.from_numpy(pool.weight[rows])
+
+
+def forgiven(z: Tensor, actual: Tensor, nothing: Tensor) -> Tensor:
+    """``z (N, H, Q)`` as if right where it lies below ``nothing (N,)``, which is no traffic, and none came ``(N, H)``:
+    it is served as 0. Where traffic comes and goes the median is exactly 0, and what is smooth gets there only from
+    below.
+    """
+    floor, came = nothing[:, None, None], actual[..., None]
+    return torch.where((z < floor) & (came <= floor), came, z)
 
 
 def _follow(network: Network, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -15,7 +15,7 @@ from forecasting.errors import TrainingError
 from forecasting.features import CANDIDATES, CLOCK, MEANS, SIMPLE, features
 from forecasting.models.lstm import UNKNOWN, YESTERDAY, Lstm, told
 from forecasting.series import FloatArray, Series
-from forecasting.training import Pool, TrainSettings, forgetful, pinball_loss, restless, train, windows
+from forecasting.training import Pool, TrainSettings, forgetful, forgiven, pinball_loss, restless, train, windows
 from tests.unit.forecasting.conftest import NAN, SEASON, H, Make, Wave, quiet
 
 pytestmark = pytest.mark.slow
@@ -285,6 +285,18 @@ def test_the_loss_is_lowest_at_the_quantiles() -> None:
             moved = levels.clone()
             moved[number] += shift
             assert loss(moved) > best
+
+
+def test_what_is_served_as_nothing_is_right_where_nothing_came() -> None:
+    z = torch.tensor([[[-3.0, -2.5, -1.0]] * 3], requires_grad=True)  # one window: no traffic is -2
+    actual = torch.tensor([[-2.0, -1.5, NAN]])  # nothing came, something came, unknown
+    held = forgiven(z, actual, torch.tensor([-2.0]))
+    np.testing.assert_array_equal(
+        held[0].detach().numpy(), [[-2.0, -2.0, -1.0], [-3.0, -2.5, -1.0], [-3.0, -2.5, -1.0]]
+    )
+    held.sum().backward()  # type: ignore[no-untyped-call]
+    assert z.grad is not None
+    np.testing.assert_array_equal(z.grad[0].numpy(), [[0, 0, 1], [1, 1, 1], [1, 1, 1]])
 
 
 def test_errors_weigh_what_their_windows_weigh() -> None:
