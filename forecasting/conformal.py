@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from zlib import crc32
 
 import numpy as np
@@ -261,6 +262,33 @@ class Corrections:
     def fresh(cls, count: int, horizon: int) -> Corrections:
         """Nothing is moved yet."""
         return cls(*(Tracker.at(count, horizon, np.zeros(U)) for _ in range(2)))
+
+
+def maxima(values: FloatArray) -> FloatArray:
+    """Quantiles of maxima as the quantiles of single steps ``values (N, H, Q)`` suggest them, ``(N, H, Q)``: row k - 1
+    is that of the next k steps.
+
+    Steps that move together have a maximum with the quantiles of the highest of them; independent ones reach its q
+    quantile where each stays below its quantile at ``q ** (1 / k)``. Taken is ``q ** (1 / sqrt(k))``, between the two,
+    as where a change lasts for a few steps. What is not so is for ``Corrections`` to learn.
+    """
+    highest = np.empty_like(values)
+    for row, (low, part) in enumerate(zip(*_within(values.shape[1]), strict=True)):
+        known = values[:, : row + 1]
+        below = known[..., low]
+        highest[:, row] = (below + part * (known[..., low + 1] - below)).max(axis=1)
+    return highest
+
+
+@cache
+def _within(horizon: int) -> tuple[IntArray, FloatArray]:
+    """Where among ``QUANTILES`` the levels ``q ** (1 / sqrt(k))`` lie: the one below, and how far to the next, both
+    ``(horizon, Q)``. Between and beyond them tails are taken to be exponential.
+    """
+    known = -np.log1p(-np.array(QUANTILES))
+    wanted = -np.log1p(-(np.array(QUANTILES) ** (1.0 / np.sqrt(np.arange(1.0, horizon + 1.0)))[:, None]))
+    low = np.clip(np.searchsorted(known, wanted, side="right") - 1, 0, len(known) - 2)
+    return low, np.asarray((wanted - known[low]) / np.diff(known)[low])
 
 
 def complete(median: FloatArray, beside: FloatArray) -> FloatArray:

@@ -22,6 +22,7 @@ from forecasting.conformal import (
     Spreads,
     U,
     complete,
+    maxima,
     patient,
 )
 from forecasting.features import newest
@@ -164,7 +165,7 @@ class Memory:
         """Quantiles of maxima ``(N, H, Q)``, not yet in order: row k - 1 is that of the next k steps. ``values (N, H,
         Q)`` are served.
         """
-        peaks = np.maximum.accumulate(values, axis=1)
+        peaks = maxima(values)
         peaks[..., BESIDE] += unit[:, None, None] * self.corrections.peaks.shift
         return peaks
 

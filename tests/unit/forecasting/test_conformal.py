@@ -25,6 +25,7 @@ from forecasting.conformal import (
     differences,
     empirical,
     floored,
+    maxima,
     patient,
 )
 from forecasting.series import BoolArray, FloatArray
@@ -75,6 +76,33 @@ def test_after_a_shift_a_quantile_is_back_within_the_stated_steps(size: float, c
 def test_twenty_misses_move_a_quantile_by_a_usual_error() -> None:
     told, _ = track(np.full(21, 99.0), RATE)
     assert told[20, HIGH] - told[0, HIGH] == pytest.approx(0.95)
+
+
+def test_the_maximum_of_one_step_is_that_step() -> None:
+    values = np.sort(np.random.default_rng(5).uniform(0, 9, (3, 1, len(QUANTILES))), axis=2)
+    np.testing.assert_allclose(maxima(values), values)
+
+
+def test_maxima_lie_between_those_of_steps_that_move_together_and_of_independent_ones() -> None:
+    levels = np.array(QUANTILES)
+    tail = np.tile(-np.log1p(-levels), (1, 9, 1))  # every step: exponential with mean 1
+    together, apart = tail, -np.log1p(-(levels ** (1.0 / np.arange(1.0, 10.0)[:, None])))
+    found = maxima(tail)
+    np.testing.assert_allclose(found[0, 8], -np.log1p(-(levels ** (1.0 / 3.0))))
+    assert (found[0, 1:] > together[0, 1:]).all()
+    assert (found[0, 1:] < apart[1:]).all()
+
+
+def test_a_step_that_is_higher_than_all_others_makes_the_maximum() -> None:
+    values = np.tile(np.linspace(1.0, 2.0, len(QUANTILES)), (1, 4, 1))
+    values[0, 2] += 100.0
+    assert (maxima(values)[0, :, 0] > 100.0).tolist() == [False, False, True, True]
+
+
+def test_an_unknown_step_makes_maxima_unknown() -> None:
+    values = np.ones((1, 3, len(QUANTILES)))
+    values[0, 1] = np.nan
+    assert np.isnan(maxima(values)).all(axis=2).tolist() == [[False, True, True]]
 
 
 def test_what_is_judged_later_is_learned_from_more_slowly() -> None:
