@@ -36,7 +36,7 @@ from forecasting.ensemble import LEAST_SHARE, units
 from forecasting.evaluate.backtest import origins
 from forecasting.evaluate.contest import LastResiduals
 from forecasting.evaluate.stats import coverage, geometric_mean, pinball, relative_wape, worst_window_coverage
-from forecasting.evaluate.walk import Recorded, walk
+from forecasting.evaluate.walk import Recorded, Walk, walk
 from forecasting.mixture import Mixture
 from forecasting.models.naive import LastValue
 from forecasting.models.recent import RecentMedian
@@ -260,6 +260,7 @@ class Result:
     coverage: dict[str, dict[str, float]] = field(default_factory=dict)
     peaks: dict[str, dict[str, float]] = field(default_factory=dict)
     ablation: dict[str, dict[int, float]] = field(default_factory=dict)
+    ablation_apart: dict[str, dict[int, float]] = field(default_factory=dict)
     acting: dict[str, float] = field(default_factory=dict)
 
 
@@ -310,8 +311,7 @@ def evaluate(series: Sequence[Series], told: Mapping[str, Told]) -> Result:
         name: {s.name: errors(s, one.values[s.name][..., MEDIAN]) for s in series} for name, one in told.items()
     }
     began = time.perf_counter()
-    recorded = [Recorded(name, one.values) for name, one in told.items()]
-    walked = walk(series, recorded, [int(BEGIN * len(one.values)) for one in series], H)
+    walked = walk_through(series, told)
     result.seconds["mixture"] = time.perf_counter() - began
     result.wape["mixture"] = {s.name: errors(s, walked.served[s.name][..., MEDIAN]) for s in series}
     result.pinball = {s.name: losses(s, walked.served[s.name]) for s in series}
@@ -320,10 +320,19 @@ def evaluate(series: Sequence[Series], told: Mapping[str, Told]) -> Result:
     result.acting = {s.name: float(walked.acting[s.name][int(0.8 * len(s.values)) :].mean()) for s in series}
     for without in (None, *told):
         kept = {name: one for name, one in told.items() if name != without}
-        median = mixed(series, kept, start(kept))
-        label = "all models" if without is None else f"without {without}"
-        result.ablation[label] = summary({s.name: errors(s, median[s.name]) for s in series})
+        apart, label = mixed(series, kept, start(kept)), f"without {without}" if without else "all models"
+        result.ablation_apart[label] = summary({s.name: errors(s, apart[s.name]) for s in series})
+        if without == LastValue.name:  # the selector always has it
+            continue
+        served = walk_through(series, kept).served if without else walked.served
+        result.ablation[label] = summary({s.name: errors(s, served[s.name][..., MEDIAN]) for s in series})
     return result
+
+
+def walk_through(series: Sequence[Series], told: Mapping[str, Told]) -> Walk:
+    """What the selector makes of what models said, one tick at a time."""
+    recorded = [Recorded(name, one.values) for name, one in told.items()]
+    return walk(series, recorded, [int(BEGIN * len(one.values)) for one in series], H)
 
 
 def show(result: Result) -> None:
@@ -342,11 +351,17 @@ def show(result: Result) -> None:
     show_figures(
         "coverage of the maximum over k steps (last row: mean)", result.peaks, columns_of(result.peaks, np.mean)
     )
-    print("\nablation: geometric mean of the mixture's relative WAPE (no gate)")
-    for name, row in result.ablation.items():
-        print(f"{name:24}" + "".join(f"{value:8.4f}" for value in row.values()))
+    show_ablation("as served", result.ablation)
+    show_ablation("no gate, each series by itself", result.ablation_apart)
     print("\nshare of forecasts whose gate was open")
     print("  ".join(f"{name} {value:.2f}" for name, value in result.acting.items()))
+
+
+def show_ablation(how: str, rows: Mapping[str, Mapping[int, float]]) -> None:
+    """What the mixture loses without each model."""
+    print(f"\nablation: geometric mean of the mixture's relative WAPE, {how}")
+    for name, row in rows.items():
+        print(f"{name:24}" + "".join(f"{value:8.4f}" for value in row.values()))
 
 
 def save(path: Path, told: Mapping[str, Told]) -> None:
