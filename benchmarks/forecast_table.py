@@ -318,15 +318,21 @@ def evaluate(series: Sequence[Series], told: Mapping[str, Told]) -> Result:
     result.coverage = {s.name: covered(s, walked.served[s.name]) for s in series}
     result.peaks = {s.name: peaked(s, walked.peaks[s.name]) for s in series}
     result.acting = {s.name: float(walked.acting[s.name][int(0.8 * len(s.values)) :].mean()) for s in series}
+    ablate(series, told, walked, result)
+    return result
+
+
+def ablate(series: Sequence[Series], told: Mapping[str, Told], walked: Walk, result: Result) -> None:
+    """The mixture of all models and without each, as served and apart; ``walked`` with all of them."""
     for without in (None, *told):
         kept = {name: one for name, one in told.items() if name != without}
-        apart, label = mixed(series, kept, start(kept)), f"without {without}" if without else "all models"
+        label = f"without {without}" if without else "all models"
+        apart = mixed(series, kept, start(kept))
         result.ablation_apart[label] = summary({s.name: errors(s, apart[s.name]) for s in series})
         if without == LastValue.name:  # the selector always has it
             continue
         served = walk_through(series, kept).served if without else walked.served
         result.ablation[label] = summary({s.name: errors(s, served[s.name][..., MEDIAN]) for s in series})
-    return result
 
 
 def walk_through(series: Sequence[Series], told: Mapping[str, Told]) -> Walk:

@@ -64,15 +64,19 @@ LEARNED = ("lstm", "boosting")
 """Models whose own quantiles compete."""
 
 SPREADS = ("lstm", "lstm tracked", "boosting", "residuals", "tracked", "last")
-"""Names of the K ways to spread quantiles around a median."""
+"""Names of the K ways to say quantiles that compete."""
 
 
-def patient(rate: float, horizon: int) -> FloatArray:
+def patient(rate: float, horizon: int, age: FloatArray | float = np.inf) -> FloatArray:
     """``rate`` for every step ahead, ``(H, 1)``: ``rate / sqrt(h)``, as what was said h steps ahead is judged h steps
     late. Until then the same miss is made, and learned from, again and again; the root is what keeps the regret of late
     gradients least (Quanrud & Khashabi 2015, Online learning with adversarial delays).
+
+    By ``age (N,)``, intervals learned from, ``(N, H, 1)``: who has learned little yet learns faster, and slows down to
+    that (Angelopoulos, Barber & Bates 2024, Online conformal prediction with decaying step sizes).
     """
-    return np.asarray(rate / np.sqrt(np.arange(1.0, horizon + 1.0))[:, None])
+    late = np.minimum(np.arange(1.0, horizon + 1.0), 1.0 + np.asarray(age)[..., None] / LEAST)
+    return np.asarray(rate / np.sqrt(late)[..., None])
 
 
 @dataclass(slots=True, eq=False)
@@ -87,7 +91,7 @@ class Tracker:
         return cls(np.tile(start, (count, horizon, 1)).astype(np.float64))
 
     def move(self, told: FloatArray, actual: FloatArray, rate: float | FloatArray, levels: FloatArray = LEVELS) -> None:
-        """Learn from ``told (N, H, U)`` and ``actual (N, H)`` at ``rate``, one or ``(H, 1)``; NaN teaches nothing."""
+        """Learn from ``told (N, H, U)`` and ``actual (N, H)``; ``rate`` fits ``(N, H, U)``. NaN teaches nothing."""
         known = np.isfinite(told) & np.isfinite(actual)[..., None]
         self.shift = self.shift + np.where(known, rate * ((actual[..., None] > told) - (1.0 - levels)), 0.0)
 

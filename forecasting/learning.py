@@ -143,7 +143,7 @@ class Memory:
     def _correct(self, said: Said, actual: FloatArray) -> None:
         """Move the last calibration. Maxima are known up to the first gap in the steps behind them."""
         highest = np.maximum.accumulate(self.recent[:, ::-1], axis=1)
-        self.corrections.served.move(said.calibrated, actual, patient(RATE, self.horizon))
+        self.corrections.served.move(said.calibrated, actual, patient(RATE, self.horizon, self.age))
         self.corrections.peaks.move(said.peaks, np.where(np.isfinite(actual), highest, np.nan), RATE)
 
     def _score(self, number: IntArray, moved: BoolArray, said: Said, actual: FloatArray) -> None:

@@ -113,6 +113,13 @@ def test_what_is_judged_later_is_learned_from_more_slowly() -> None:
     np.testing.assert_allclose(tracker.shift[0, 3], 0.5 * RATE * LEVELS)
 
 
+def test_the_young_learn_faster_and_slow_down() -> None:
+    newborn, young, old = patient(0.6, 9, np.array([0.0, 3.0 * LEAST, 1e9]))[..., 0]
+    np.testing.assert_allclose(newborn, 0.6)
+    np.testing.assert_allclose(young[[0, 3, 8]], [0.6, 0.3, 0.3])
+    np.testing.assert_allclose(old, patient(0.6, 9)[:, 0])
+
+
 def test_what_is_unknown_teaches_nothing() -> None:
     tracker = Tracker.at(2, 2, START)
     before = tracker.shift.copy()
