@@ -46,6 +46,11 @@ TRACKED_RATE, SCALED_RATE = 0.1, 0.03
 RATE = 0.05
 """Of the last calibration, one step ahead: about 20 misses in a row move a quantile by a usual error."""
 
+SETTLED, LEAST_RATE = 200, 0.02
+"""Intervals from which on the last calibration slows down, and where that ends: what competes before it follows changes
+by itself by then, and a fast last word would only add noise.
+"""
+
 PACE = 0.5
 """How fast the weights of the competing spreads are learned, as a share of the usual rates: misses of an upper quantile
 are rare and large, and one says little about which spread is right. One step ahead, as ``RATE``.
@@ -67,13 +72,21 @@ SPREADS = ("lstm", "lstm tracked", "boosting", "residuals", "tracked", "last")
 """Names of the K ways to say quantiles that compete."""
 
 
-def patient(rate: float, horizon: int, age: FloatArray | float = np.inf) -> FloatArray:
-    """``rate`` for every step ahead, ``(H, 1)``: ``rate / sqrt(h)``, as what was said h steps ahead is judged h steps
-    late. Until then the same miss is made, and learned from, again and again; the root is what keeps the regret of late
-    gradients least (Quanrud & Khashabi 2015, Online learning with adversarial delays).
+def settling(age: FloatArray) -> FloatArray:
+    """Rates of the last calibration ``(N,)`` by ``age (N,)``, intervals learned from: ``RATE``, then falling with the
+    root of the age (Angelopoulos, Barber & Bates 2024, Online conformal prediction with decaying step sizes) down to
+    ``LEAST_RATE``, so that it never stops learning.
+    """
+    return np.clip(RATE * np.sqrt(SETTLED / np.maximum(age, 1.0)), LEAST_RATE, RATE)
+
+
+def patient(rate: float | FloatArray, horizon: int, age: FloatArray | float = np.inf) -> FloatArray:
+    """``rate`` (a number, or ``(N, 1, 1)``) for every step ahead, ``(H, 1)``: ``rate / sqrt(h)``, as what was said h
+    steps ahead is judged h steps late. Until then the same miss is made, and learned from, again and again; the root is
+    what keeps the regret of late gradients least (Quanrud & Khashabi 2015, Online learning with adversarial delays).
 
     By ``age (N,)``, intervals learned from, ``(N, H, 1)``: who has learned little yet learns faster, and slows down to
-    that (Angelopoulos, Barber & Bates 2024, Online conformal prediction with decaying step sizes).
+    that, as in ``settling``.
     """
     late = np.minimum(np.arange(1.0, horizon + 1.0), 1.0 + np.asarray(age)[..., None] / LEAST)
     return np.asarray(rate / np.sqrt(late)[..., None])

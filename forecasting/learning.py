@@ -24,6 +24,7 @@ from forecasting.conformal import (
     complete,
     maxima,
     patient,
+    settling,
 )
 from forecasting.features import newest
 from forecasting.gates import Gates
@@ -143,7 +144,8 @@ class Memory:
     def _correct(self, said: Said, actual: FloatArray) -> None:
         """Move the last calibration. Maxima are known up to the first gap in the steps behind them."""
         highest = np.maximum.accumulate(self.recent[:, ::-1], axis=1)
-        self.corrections.served.move(said.calibrated, actual, patient(RATE, self.horizon, self.age))
+        rate = settling(self.age)[:, None, None]
+        self.corrections.served.move(said.calibrated, actual, patient(rate, self.horizon, self.age))
         self.corrections.peaks.move(said.peaks, np.where(np.isfinite(actual), highest, np.nan), RATE)
 
     def _score(self, number: IntArray, moved: BoolArray, said: Said, actual: FloatArray) -> None:

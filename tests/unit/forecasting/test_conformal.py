@@ -9,8 +9,10 @@ from forecasting.base import MEDIAN, QUANTILES
 from forecasting.conformal import (
     BESIDE,
     LEAST,
+    LEAST_RATE,
     LEVELS,
     RATE,
+    SETTLED,
     SPREADS,
     START,
     TRACKED_RATE,
@@ -27,6 +29,7 @@ from forecasting.conformal import (
     floored,
     maxima,
     patient,
+    settling,
 )
 from forecasting.series import BoolArray, FloatArray
 from tests.unit.forecasting.conftest import NAN
@@ -118,6 +121,13 @@ def test_the_young_learn_faster_and_slow_down() -> None:
     np.testing.assert_allclose(newborn, 0.6)
     np.testing.assert_allclose(young[[0, 3, 8]], [0.6, 0.3, 0.3])
     np.testing.assert_allclose(old, patient(0.6, 9)[:, 0])
+
+
+def test_the_last_calibration_slows_down_with_the_root_of_the_age_and_never_stops() -> None:
+    ages = np.array([0.0, 1.0, SETTLED, 4.0 * SETTLED, 1e9])
+    np.testing.assert_allclose(settling(ages), [RATE, RATE, RATE, RATE / 2.0, LEAST_RATE])
+    rates = patient(settling(ages)[:, None, None], 9, ages)
+    np.testing.assert_allclose(rates[-1, [0, 8], 0], [LEAST_RATE, LEAST_RATE / 3.0])
 
 
 def test_what_is_unknown_teaches_nothing() -> None:
