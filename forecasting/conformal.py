@@ -59,6 +59,11 @@ are rare and large, and one says little about which spread is right. One step ah
 FADE = 1.0 - 0.5 ** (1.0 / 30.0)
 """The mean miss that tracked quantiles are measured in forgets half in 30 intervals."""
 
+KEPT = 0.5 ** (1.0 / WINDOW)
+"""What is left of the largest miss after an interval: a spread in units of a usual error, which may have grown since,
+must not be wider than any miss was.
+"""
+
 START: FloatArray = np.array([-1.6, 1.3, 1.7, 2.6])
 """Where tracked quantiles begin, in units of a usual error: those of a bell with heavy tails."""
 
@@ -191,13 +196,14 @@ class Spreads:
     """The K ways to put quantiles around a median, which compete; see ``SPREADS``.
 
     ``differences (N, H, U)``: quantiles of last value's changes. ``miss (N, H)``: how much the median misses by lately,
-    NaN before the first. ``phase (N,)`` says at which of ``TURNS`` ticks a series has its turn to be worked out anew,
-    ``turn (N,)`` which turn was its last.
+    NaN before the first; ``largest (N, H)``: the most that it did, forgotten slowly. ``phase (N,)`` says at which of
+    ``TURNS`` ticks a series has its turn to be worked out anew, ``turn (N,)`` which turn was its last.
     """
 
     residuals: Residuals
     differences: FloatArray
     miss: FloatArray
+    largest: FloatArray
     tracked: Tracker
     scaled: Tracker
     phase: IntArray
@@ -211,6 +217,7 @@ class Spreads:
             residuals=Residuals.empty(count, horizon),
             differences=np.zeros((count, horizon, U)),
             miss=np.full((count, horizon), np.nan),
+            largest=np.zeros((count, horizon)),
             tracked=Tracker.at(count, horizon, 1.5 * START),
             scaled=Tracker.at(count, horizon, np.sign(LEVELS - 0.5)),
             phase=np.array([crc32(name.encode()) % TURNS for name in names], dtype=np.int64),
@@ -235,12 +242,13 @@ class Spreads:
         network, forests = np.moveaxis(centre.learned, 1, 0)
         gap = network[..., BESIDE] - network[..., MEDIAN, None]
         miss = np.where(np.isfinite(self.miss), self.miss, centre.unit[:, None])[..., None]
+        most = self.largest[..., None]
         return np.stack(
             [
                 network[..., BESIDE],
                 median + (np.abs(gap) + 0.1 * unit) * self.scaled.shift,
                 forests[..., BESIDE],
-                median + unit * self.residuals.quantile,
+                median + np.clip(unit * self.residuals.quantile, -most, most),
                 median + (miss + 0.2 * unit) * self.tracked.shift,
                 centre.last[..., None] + self.differences,
             ],
@@ -261,6 +269,7 @@ class Spreads:
         size = np.abs(miss)
         fading = np.where(np.isfinite(self.miss), self.miss + FADE * (size - self.miss), size)
         self.miss = np.where(np.isfinite(size), fading, self.miss)
+        self.largest = np.where(np.isfinite(size), np.fmax(size, KEPT * self.largest), self.largest)
 
 
 @dataclass(slots=True, eq=False)

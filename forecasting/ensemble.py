@@ -23,6 +23,7 @@ from forecasting.base import MEDIAN, Forecaster, lawful
 from forecasting.batch import Batch
 from forecasting.conformal import BESIDE, LEARNED, Around, Centre, floored
 from forecasting.errors import ForecastingError
+from forecasting.extent import LEVEL_SHARE
 from forecasting.features import newest, scales
 from forecasting.learning import Memory, firsts
 from forecasting.mixture import common
@@ -170,11 +171,12 @@ class Selector:
 
     def _forecast(self, memory: Memory, batch: Batch) -> Standing:
         """What is served, and why; it is remembered until reality comes."""
-        answers = [model.predict(batch) for model in self._models]
+        limit = memory.extent.limit()[:, None, None]
+        answers = [np.minimum(model.predict(batch), limit) for model in self._models]
         told = np.stack([answer[:, :, MEDIAN] for answer in answers], axis=1)  # (N, M, H)
         mixed, weights = memory.mixture.mixed(heard(told, memory.resting(batch)))
         memory.spreads.refresh(memory.next, newest(batch))
-        centre = Centre(mixed, told[:, 0], self._learned(answers), units(batch))
+        centre = Centre(mixed, told[:, 0], self._learned(answers), memory.extent.units(units(batch)))
         around = memory.calibrated(centre)
         figures = memory.scores.figures(self._least)
         memory.gates.judge(figures.skill[:, -1], memory.next, self._enter, self._leave)  # of the mixture
@@ -212,7 +214,7 @@ def units(batch: Batch) -> FloatArray:
     """The size of a usual error, ``(N,)``: the mean absolute change lately, and a little of the level."""
     raw = newest(batch)
     recent = fill_forward(raw[:, -NOISE - 1 :], np.zeros(len(raw)))
-    return np.asarray(np.abs(np.diff(recent, axis=1)).mean(axis=1) + 0.05 * scales(raw))
+    return np.asarray(np.abs(np.diff(recent, axis=1)).mean(axis=1) + LEVEL_SHARE * scales(raw))
 
 
 def silence(series: Series, horizon: int) -> str:

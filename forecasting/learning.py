@@ -26,6 +26,7 @@ from forecasting.conformal import (
     patient,
     settling,
 )
+from forecasting.extent import Extent
 from forecasting.features import newest
 from forecasting.gates import Gates
 from forecasting.memory import NEVER, Ring
@@ -50,7 +51,7 @@ class Memory:
     ``next`` and ``first (N,)``: absolute numbers of the next interval (``NEVER`` before the first tick) and of the
     first that was seen; ``step (N,)`` seconds; ``age (N,)`` intervals learned from. ``recent (N, H)``: the newest
     values. ``said``: what was said, packed; ``spread``: its spread, the most of it, in half the digits.
-    ``older``: what was read of their histories to tell whether they rest.
+    ``older``: what was read of their histories to tell whether they rest; ``extent``: what limits what is said.
     """
 
     next: IntArray
@@ -67,6 +68,7 @@ class Memory:
     scores: Scores
     gates: Gates
     older: Older
+    extent: Extent
     horizon: int = field(metadata=SHARED)
 
     @classmethod
@@ -89,6 +91,7 @@ class Memory:
             scores=Scores.empty(count, models, horizon, window),
             gates=Gates.shut(count, len(buckets(horizon))),
             older=Older.unread(count),
+            extent=Extent.unknown(count),
             horizon=horizon,
         )
 
@@ -99,6 +102,8 @@ class Memory:
         ends, begun, known = firsts(batch.series) + batch.count, self.next != NEVER, newest(batch)
         if not begun.all():
             self.recent[~begun] = batch.newest(self.horizon)[~begun]
+            for row in np.flatnonzero(~begun).tolist():
+                self.extent.begin(row, batch.series[row], int(batch.count[row]))
         self._catch_up(np.where(begun, ends - self.next, 0), ends, known)
         self.next, self.step = ends, batch.step.copy()
         self.first = np.where(begun, self.first, ends - batch.count)
@@ -133,6 +138,7 @@ class Memory:
             _flat(said.spread), _flat(said.blend), np.repeat(actual, U, axis=1), np.repeat(said.unit, U, axis=1)
         )
         self.spreads.learn(said.spread, actual, miss, said.unit, moved)
+        self.extent.see(newest_, said.unit[:, 0], moved)
         self._correct(said, actual)
         self.age = self.age + np.isfinite(miss).any(axis=1)
         self._score(number, moved, said, actual)
@@ -158,9 +164,10 @@ class Memory:
 
     def calibrated(self, centre: Centre) -> Around:
         """Quantiles around the mixture."""
-        unit, spread = centre.unit[:, None, None], self.spreads.around(centre)
+        unit, limit = centre.unit[:, None, None], self.extent.limit()[:, None, None]
+        spread = np.minimum(self.spreads.around(centre), limit[..., None])
         blend = self.quantiles.mixed(_flat(spread))[0].reshape(*centre.median.shape, U)
-        moved = blend + unit * self.corrections.served.shift
+        moved = np.minimum(blend + unit * self.corrections.served.shift, limit)
         return Around(spread, blend, moved, complete(centre.median, moved))
 
     def peaks(self, values: FloatArray, unit: FloatArray) -> FloatArray:
@@ -169,7 +176,7 @@ class Memory:
         """
         peaks = maxima(values)
         peaks[..., BESIDE] += unit[:, None, None] * self.corrections.peaks.shift
-        return peaks
+        return np.minimum(peaks, self.extent.limit()[:, None, None])
 
     def remember(self, said: Said) -> None:
         """Keep what is said now until reality comes."""

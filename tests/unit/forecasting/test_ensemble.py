@@ -296,6 +296,21 @@ def test_a_series_that_rested_for_long_is_covered_soon_after_it_moves() -> None:
     assert (said[..., 1] >= highest.T).mean() == pytest.approx(0.9, abs=0.07)
 
 
+def test_after_hours_without_a_request_a_burst_is_not_taken_for_millions() -> None:
+    """What is usual lately is next to nothing then, and no quantile may be learned in units of it."""
+    rng = np.random.default_rng(6)
+    actual = np.where(rng.random((8, 1_300)) < 0.2, rng.uniform(500, 1_000, (8, 1_300)), 0.0)
+    actual[:, 300:1_000] = 0.0
+    results = crowd(Selector([Ewma()], H, replay=0), actual, 250, 1_300)
+    said = np.array([[one.forecast.values for one in tick] for tick in results])[750:]  # since the first request again
+    peaks = np.array([[one.peaks for one in tick] for tick in results])[750:]
+    highest = actual.max(axis=1)[:, None, None]
+    assert (said <= 2.5 * highest).all()
+    assert (peaks <= 3.0 * highest).all()
+    below = said[100:299, :, 0, QUANTILES.index(0.95)] >= actual[:, 1_100:1_299].T
+    assert below.mean() == pytest.approx(0.95, abs=0.03)
+
+
 def test_the_peak_covers_maxima_where_the_largest_step_does_not() -> None:
     actual = np.random.default_rng(4).normal(100, 10, (40, 500))
     results = crowd(Selector([Plan(np.full(500, 100.0))], H), actual, 300, 450)[50:]
