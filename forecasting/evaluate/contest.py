@@ -14,6 +14,7 @@ import numpy as np
 
 from forecasting.base import MEDIAN, QUANTILES, Forecaster
 from forecasting.batch import Batch
+from forecasting.calendar import Holidays
 from forecasting.errors import ForecastingError
 from forecasting.evaluate.backtest import last_values
 from forecasting.series import FloatArray, IntArray, Series, clean
@@ -58,15 +59,17 @@ class Contestant:
     run: Run
 
 
-def contestants(names: Sequence[str] = ()) -> list[Contestant]:
-    """The contestants called ``names``, in that order and once each; the usual ones for no name.
+def contestants(names: Sequence[str] = (), holidays: Holidays | None = None) -> list[Contestant]:
+    """The contestants called ``names``, in that order and once each; the usual ones for no name. Those that know about
+    ``holidays`` are told.
 
     Raises UnknownModelError.
     """
+    runs = {**CONTESTANTS, **_told(holidays)}
     unknown = [name for name in names if name not in CONTESTANTS]
     if unknown:
         raise UnknownModelError(f"no model is called {unknown[0]!r}; choose from {', '.join(CONTESTANTS)}")
-    return [Contestant(name, CONTESTANTS[name]) for name in dict.fromkeys(names or USUAL)]
+    return [Contestant(name, runs[name]) for name in dict.fromkeys(names or USUAL)]
 
 
 def run_model(make: Callable[[], Forecaster], series: Series, counts: IntArray, horizon: int) -> Outcome:
@@ -134,10 +137,30 @@ def _make(name: str) -> Forecaster:
     return MODELS[name]()
 
 
-def _mixture(series: Series, counts: IntArray, horizon: int) -> Outcome:
+def _mixture(series: Series, counts: IntArray, horizon: int, *, holidays: Holidays | None) -> Outcome:
     from forecasting.evaluate.walk import run_mixture  # noqa: PLC0415 - torch takes seconds to import
 
-    return run_mixture(series, counts, horizon)
+    return run_mixture(series, counts, horizon, holidays=holidays)
+
+
+def _learned(name: str, series: Series, counts: IntArray, horizon: int) -> Outcome:
+    from forecasting.evaluate.walk import run_learned  # noqa: PLC0415 - as above
+
+    return run_learned(name, series, counts, horizon)
+
+
+def _covariates(holidays: Holidays | None) -> Forecaster:
+    from forecasting.models.covariates import CovariateModel  # noqa: PLC0415 - a name alone imports no model
+
+    return CovariateModel(holidays)
+
+
+def _told(holidays: Holidays | None) -> dict[str, Run]:
+    """The contestants that look at what is known beside a series."""
+    return {
+        "covariates": partial(run_model, partial(_covariates, holidays)),
+        "mixture": partial(_mixture, holidays=holidays),
+    }
 
 
 CONTESTANTS: Mapping[str, Run] = {
@@ -145,7 +168,10 @@ CONTESTANTS: Mapping[str, Run] = {
     BASELINE: partial(run_model, LastResiduals),
     "seasonal_naive": _untrained("seasonal_naive"),
     "ewma": _untrained("ewma"),
-    "mixture": _mixture,
+    "linear": partial(_learned, "linear"),
+    "boosting": partial(_learned, "boosting"),
+    "lstm": partial(_learned, "lstm"),
+    **_told(None),
     "ets": _untrained("ets"),
     "theta": _untrained("theta"),
     "sarimax": _untrained("sarimax"),

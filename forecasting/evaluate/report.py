@@ -16,6 +16,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import numpy as np
 
 from forecasting.base import MEDIAN, QUANTILES, column
+from forecasting.calendar import Holidays
 from forecasting.errors import ForecastingError
 from forecasting.evaluate import stats
 from forecasting.evaluate.backtest import Backtest, last_values, origins
@@ -47,11 +48,14 @@ class ReportError(ForecastingError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What besides the data decides a result: the names of the contestants, steps ahead, most origins per series."""
+    """What besides the data decides a result: the names of the contestants, steps ahead, most origins per series, and
+    the public holidays that they know of.
+    """
 
     models: tuple[str, ...]
     horizon: int = 12
     origins: int = 400
+    holidays: Holidays | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +194,8 @@ def evaluate(settings: Settings, series: Series) -> SeriesReport:
     if not len(counts):
         known, least = len(series.values), shortest(settings.horizon)
         raise ReportError(f"{series.name}: {known} values are too few; give {least} or more, or a shorter horizon")
-    outcomes = {one.name: one.run(series, counts, settings.horizon) for one in contestants(settings.models)}
+    chosen = contestants(settings.models, settings.holidays)
+    outcomes = {one.name: one.run(series, counts, settings.horizon) for one in chosen}
     return series_report(series, counts, settings.horizon, outcomes)
 
 
@@ -343,6 +348,9 @@ def digest(settings: Settings, series: Series) -> str:
     facts = [FORMAT, asdict(settings), series.name, series.start, series.step, series.season, STEPS, UPPER, QUANTILES]
     found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     found.update(np.ascontiguousarray(series.values, dtype=np.float64).tobytes())
+    if (beside := series.covariates) is not None:
+        found.update(json.dumps([beside.names, beside.begin]).encode())
+        found.update(np.ascontiguousarray(beside.values, dtype=np.float64).tobytes())
     return found.hexdigest()[:32]
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from forecasting.base import QUANTILES, Forecaster
 from forecasting.batch import Batch
+from forecasting.calendar import Holidays
 from forecasting.ensemble import Selector
 from forecasting.errors import TrainingError
 from forecasting.evaluate.contest import Outcome
@@ -27,6 +29,9 @@ LEARN = 0.8
 """Share of the values before the first origin that models learn from first; the mixture learns its weights on the rest,
 which none of them has seen.
 """
+
+LEARNED = ("lstm", "linear", "boosting")
+"""Members that are trained."""
 
 NOT_TRAINED = ("last", "ewma", "median12", "median48", "seasonal_naive")
 """Members that need no training."""
@@ -96,17 +101,19 @@ def _tick(selector: Selector, now: Sequence[Series], result: Walk) -> None:
         result.acting[one.name][t] = [chosen.may_act(h + 1) for h in range(len(chosen.peaks))]
 
 
-def run_mixture(series: Series, counts: IntArray, horizon: int, steps: int = STEPS) -> Outcome:
+def run_mixture(
+    series: Series, counts: IntArray, horizon: int, steps: int = STEPS, *, holidays: Holidays | None = None
+) -> Outcome:
     """A contestant: the whole mixture, learned from this series alone. Refitted once, where the origins begin."""
     began = time.perf_counter()
     last = int(counts.max()) if len(counts) else len(series.values)
-    known = replace(series, values=series.values[:last])
+    known = series.until(last)
     first = int(counts.min()) if len(counts) else last
     cuts = [int(LEARN * first), first, last + 1]
     told: dict[str, FloatArray] = {}
     for cut, after in itertools.pairwise(cuts):
         batch = Batch.at(known, np.arange(cut, after), horizon)
-        for model in _members(known.until(cut), horizon, steps):
+        for model in [*_untrained(known, holidays), *learned(known.until(cut), horizon, steps)]:
             table = told.setdefault(model.name, np.full((last + 1, horizon, len(QUANTILES)), np.nan))
             table[cut:after] = model.predict(batch)
     walked = walk([known], [Recorded(name, {series.name: table}) for name, table in told.items()], cuts[:1], horizon)
@@ -118,19 +125,42 @@ def run_mixture(series: Series, counts: IntArray, horizon: int, steps: int = STE
     )
 
 
-def _members(past: Series, horizon: int, steps: int) -> list[Forecaster]:
-    """The untrained models, and those that ``past`` is long enough for."""
-    from forecasting.models import MODELS, boosting_training, linear  # noqa: PLC0415 - a name alone imports no library
+def run_learned(name: str, series: Series, counts: IntArray, horizon: int, steps: int = STEPS) -> Outcome:
+    """A contestant: one of ``LEARNED`` by itself, fitted on what lies before the first origin; silent where that is too
+    little.
+    """
+    began = time.perf_counter()
+    past = series.until(int(counts.min()) if len(counts) else len(series.values))
+    values = np.full((len(counts), horizon, len(QUANTILES)), np.nan)
+    for model in learned(past, horizon, steps, (name,)):
+        values = model.predict(Batch.at(series, counts, horizon))
+    return Outcome(values, time.perf_counter() - began)
+
+
+def _untrained(series: Series, holidays: Holidays | None) -> list[Forecaster]:
+    """Members that need no training; what is known beside the series is one where there is anything."""
+    from forecasting.models import MODELS  # noqa: PLC0415 - a name alone imports no library
+    from forecasting.models.covariates import CovariateModel  # noqa: PLC0415
+
+    beside = [CovariateModel(holidays)] if series.covariates is not None or holidays is not None else []
+    return [*(MODELS[name]() for name in NOT_TRAINED), *beside]
+
+
+def learned(past: Series, horizon: int, steps: int, names: Sequence[str] = LEARNED) -> list[Forecaster]:
+    """Those of ``names`` that ``past`` is long enough for, and not constant, fitted on it."""
+    from forecasting.models import boosting_training, linear  # noqa: PLC0415
     from forecasting.training import TrainSettings, train  # noqa: PLC0415
 
-    models = [MODELS[name]() for name in NOT_TRAINED]
+    models: list[Forecaster] = []
     quiet: Callable[[int, int, str], None] = lambda *_: None  # noqa: E731
-    try:
-        models.append(train([past], TrainSettings(steps=steps, horizon=horizon), quiet))
-    except TrainingError:  # too short, or constant: the others go on without it
+    if "lstm" in names:
+        with suppress(TrainingError):  # too short, or constant: the others go on without it
+            models.append(train([past], TrainSettings(steps=steps, horizon=horizon), quiet))
+    if len(past.values) < boosting_training.LEAST + horizon or not {"linear", "boosting"} & set(names):
         return models
-    if len(past.values) >= boosting_training.LEAST + horizon:
-        windows = linear.windows(past, horizon)
+    windows = linear.windows(past, horizon)
+    if "linear" in names:
         models.append(linear.Linear([past.name], linear.fit(*windows)[None]))
+    if "boosting" in names:
         models.append(boosting_training.grow(past.name, *windows))
     return models

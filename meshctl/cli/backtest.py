@@ -22,6 +22,7 @@ from meshctl.cli.parameters import Duration, Moment
 from meshctl.errors import MeshctlError, UsageError
 
 if TYPE_CHECKING:
+    from forecasting.calendar import Holidays
     from forecasting.evaluate.report import Settings
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -48,6 +49,8 @@ USUAL = ("last", "last+residuals", "seasonal_naive", "ewma", "mixture")
 )
 @click.option("--horizon", type=click.IntRange(1, 1000), default=12, show_default=True, help="Steps to look ahead.")
 @click.option("--season", type=click.IntRange(min=1), metavar="STEPS", help="Steps of one day [default: 24h/step].")
+@click.option("--holidays", "place", metavar="COUNTRY", help="Public holidays, such as DE or DE-BE (ISO 3166).")
+@click.option("--zone", metavar="ZONE", help="Whose clocks --holidays go by [default: UTC].")
 @click.option("--origins", type=click.IntRange(1, 100_000), default=400, show_default=True, help="Most per series.")
 @click.option("--json", "json_file", type=_FILE, metavar="OUT", help="Also write the whole report as JSON.")
 @click.option("--html", "html_file", type=_FILE, metavar="OUT", help="Also write the report as a page with pictures.")
@@ -60,6 +63,8 @@ def backtest(
     models: str,
     horizon: int,
     season: int | None,
+    place: str | None,
+    zone: str | None,
     origins: int,
     json_file: Path | None,
     html_file: Path | None,
@@ -76,12 +81,14 @@ def backtest(
     better), COVER-90 the share of values at or below the 0.9 quantile, WORST-90 the same in the worst 200 origins in
     a row. The rows ALL(n) are geometric means over the n series; their WORST is the worst of all. -o wide shows more.
 
-    A line that is missing in a CSV is a gap. Times are ISO 8601 or seconds since the epoch.
+    A line that is missing in a CSV is a gap. Times are ISO 8601 or seconds since the epoch. Further columns were
+    measured beside the value, such as orders; they, and what a --store has beside demand, are told to the models
+    mixture and covariates. So are public holidays.
     """
     for option, file in (("--json", json_file), ("--html", html_file)):
         _check_folder(option, file)
     with _translated():
-        settings = _settings(models, horizon, origins)
+        settings = _settings(models, horizon, origins, _holidays(place, zone))
         series = backtest_series.long_enough(backtest_series.series_of(source, season), horizon)
         report = backtest_results.report(series, settings, resume, backtest_results.Workers(engine, jobs))
         document = report.document()
@@ -94,12 +101,27 @@ def backtest(
     out.show(document, report.rows(), COLUMNS, output)
 
 
-def _settings(models: str, horizon: int, origins: int) -> Settings:
+def _settings(models: str, horizon: int, origins: int, holidays: Holidays | None) -> Settings:
     from forecasting.evaluate.contest import contestants
     from forecasting.evaluate.report import Settings
 
     names = [name.strip() for name in models.split(",") if name.strip()]
-    return Settings(tuple(one.name for one in contestants(names)), horizon, origins)
+    return Settings(tuple(one.name for one in contestants(names)), horizon, origins, holidays)
+
+
+def _holidays(place: str | None, zone: str | None) -> Holidays | None:
+    """The public holidays of ``COUNTRY`` or ``COUNTRY-SUBDIVISION``."""
+    from forecasting.calendar import ZONE, Holidays, SettingError
+
+    if place is None:
+        if zone is not None:
+            raise UsageError("--zone says whose clocks holidays go by; give --holidays as well, or leave it out")
+        return None
+    country, _, subdivision = place.partition("-")
+    try:
+        return Holidays(country, subdivision or None, zone or "UTC")
+    except SettingError as error:
+        raise UsageError(f"{'--zone' if error.setting == ZONE else '--holidays'}: {error.problem}") from error
 
 
 def _check_folder(option: str, file: Path | None) -> None:

@@ -13,9 +13,18 @@ from meshctl.cli import output as out
 from meshctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from forecasting.series import FloatArray, Series
+    from forecasting.series import FloatArray, IntArray, Series
+    from meshctl.history.database import Database
+    from meshctl.history.series import SeriesStore
 
-_DEMAND = "demand/"
+    Samples = tuple[FloatArray, FloatArray]
+
+_DEMAND, _BUSINESS, _RESOURCES = "demand/", "business/", ("cpu", "memory")
+"""Names of stored series begin with these, and end with the service."""
+
+_MEASURES = 12
+"""Of a service, as in the control plane."""
+
 _DAY = 86_400.0
 
 #: Longest series, in steps, that a file may make: a wrong year would else ask for all the memory.
@@ -45,10 +54,23 @@ def _flag(name: str) -> str:
     return {"files": "--csv", "services": "--service"}.get(name, f"--{name.replace('_', '-')}")
 
 
-def _make(name: str, start: float, step: float, values: FloatArray, season: int | None) -> Series:
+def _make(
+    name: str,
+    start: float,
+    step: float,
+    values: FloatArray,
+    season: int | None,
+    *,
+    beside: Mapping[str, FloatArray] | None = None,
+) -> Series:
+    """``beside``: what was measured on the same grid, by name."""
+    import numpy as np
+
+    from forecasting.calendar import Covariates
     from forecasting.series import Series
 
-    return Series(name, start, step, values, season or max(1, round(_DAY / step)))
+    covariates = Covariates(tuple(beside), np.stack(list(beside.values()), axis=1)) if beside else None
+    return Series(name, start, step, values, season or max(1, round(_DAY / step)), covariates)
 
 
 def _from_files(files: Sequence[Path], season: int | None, step: float | None) -> list[Series]:
@@ -64,16 +86,18 @@ def _from_file(file: Path, name: str, season: int | None, step: float | None) ->
     from meshctl.sources import trace
 
     try:
-        read = trace.read(file)
+        read = trace.read(file, beside=True)
     except UsageError as error:
         if re.match(r":[0-9]+: ", str(error).removeprefix(str(file))):
             raise UsageError(f"{error}; correct the line, or leave it out: a missing line is a gap") from None
         raise
-    return _make(name, *_regular(file, read.times, read.values, step), season)
+    step, index = _regular(file, read.times, step)
+    beside = {column: _on_grid(index, values) for column, values in read.beside.items()}
+    return _make(name, float(read.times[0]), step, _on_grid(index, read.values), season, beside=beside)
 
 
-def _regular(file: Path, times: FloatArray, values: FloatArray, step: float | None) -> tuple[float, float, FloatArray]:
-    """``start``, ``step`` (the usual distance of two rows) and the values on the regular grid, NaN in gaps."""
+def _regular(file: Path, times: FloatArray, step: float | None) -> tuple[float, IntArray]:
+    """``step`` (the usual distance of two rows), and where on the regular grid each row lies."""
     import numpy as np
 
     step = step or float(np.median(np.diff(times)))
@@ -87,9 +111,16 @@ def _regular(file: Path, times: FloatArray, values: FloatArray, step: float | No
         )
     if index[-1] >= _MOST:
         raise UsageError(f"{file}: {index[-1] + 1} steps of {step:g} s, most of them gaps; correct its times or --step")
+    return step, index
+
+
+def _on_grid(index: IntArray, values: FloatArray) -> FloatArray:
+    """NaN in gaps."""
+    import numpy as np
+
     grid = np.full(int(index[-1]) + 1, np.nan)
     grid[index] = values
-    return float(times[0]), step, grid
+    return grid
 
 
 def _from_prometheus(url: str, season: int | None, **asked: Any) -> list[Series]:
@@ -117,20 +148,57 @@ def _from_store(folder: Path, season: int | None, services: Sequence[str], step:
             raise UsageError(f"{file}: no demand of {unknown[0]!r}; it has {', '.join(known) or 'none at all'}")
         wanted = list(dict.fromkeys(services)) or known
         rows = {name: database.load_samples(_DEMAND + name) for name in wanted}
-    return [_stored(name, times, values, season, step) for name, (times, values) in rows.items() if len(times) > 1]
+        beside = {name: _measured(database, name) for name in wanted}
+    return [_stored(name, rows[name], season, step, beside[name]) for name in wanted if len(rows[name][0]) > 1]
 
 
-def _stored(name: str, times: FloatArray, values: FloatArray, season: int | None, step: float | None) -> Series:
-    """As the control plane itself reads its history: samples fall into steps, whose ticks come a little late."""
+def _measured(database: Database, service: str) -> dict[str, Samples]:
+    """What was measured beside a service's demand, by name: nothing where no business metric was, as in the control
+    plane, since what it uses follows its demand.
+    """
+    wanted = {
+        name: name.removesuffix(f"/{service}") for name in database.series_names() if name.endswith(f"/{service}")
+    }
+    business = {name: short for name, short in wanted.items() if short.startswith(_BUSINESS)}
+    resources = {name: short for name, short in wanted.items() if short in _RESOURCES}
+    chosen = [*business.items(), *resources.items()][:_MEASURES] if business else []
+    return {short: database.load_samples(name) for name, short in chosen}
+
+
+def _stored(
+    name: str, demand: Samples, season: int | None, step: float | None, measured: Mapping[str, Samples]
+) -> Series:
+    """As the control plane itself reads its history: samples fall into steps, whose ticks come a little late; what was
+    measured counts only where demand did.
+    """
     import numpy as np
 
     from meshctl.history.series import SeriesStore
 
+    times, values = demand
     step = step or float(f"{np.median(np.diff(times)):.3g}")
     store = SeriesStore(step, min(_MOST, int((times[-1] - times[0]) / step) + 2))
     for moment, value in zip(times, values, strict=True):
-        store.add(name, float(moment), float(value))
-    return _make(name, store.get(name)[0], step, store.get(name)[1], season)
+        store.add(_DEMAND, float(moment), float(value))
+    start, grid = store.get(_DEMAND)
+    beside = {}
+    for short, (moments, numbers) in measured.items():
+        for moment, value in zip(moments, numbers, strict=True):
+            store.add(short, float(moment), float(value))
+        if short in store.names():
+            beside[short] = _beside(store, short, start, grid)
+    return _make(name, start, step, grid, season, beside=beside)
+
+
+def _beside(store: SeriesStore, name: str, start: float, grid: FloatArray) -> FloatArray:
+    """A series of the store on the grid of demand, NaN where demand is not known."""
+    import numpy as np
+
+    began, values = store.get(name)
+    shift = round((began - start) / store.step)
+    index = np.arange(len(grid)) - shift
+    inside = (index >= 0) & (index < len(values)) & np.isfinite(grid)
+    return np.where(inside, values[np.clip(index, 0, len(values) - 1)], np.nan)
 
 
 def long_enough(series: Sequence[Series], horizon: int) -> list[Series]:

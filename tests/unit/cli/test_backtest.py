@@ -22,6 +22,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from forecasting import engines
+from forecasting.calendar import Holidays
 from forecasting.evaluate import report
 from forecasting.evaluate.contest import contestants
 from forecasting.models.prophet import MissingPackageError
@@ -359,6 +360,89 @@ def test_one_service_of_the_store(store: Path) -> None:
     assert [one["name"] for one in found["series"]] == ["frontend"]
     message = refused("--store", store, "--service", "frontent")
     assert "no demand of 'frontent'; it has catalog, frontend, new" in message
+
+
+# -- what is known beside a series --
+
+
+def following(length: int = 600) -> tuple[list[float], list[float]]:
+    """Orders, and a demand that follows them two steps later."""
+    rng = np.random.default_rng(7)
+    orders = 50 + 25 * np.sin(np.cumsum(rng.normal(0, 0.5, length + 2)))
+    return orders[2:].tolist(), (3 * orders[:-2] + rng.normal(0, 1, length)).tolist()
+
+
+def relative(found: dict[str, Any], model: str, step: int = 1) -> float:
+    ((one,),) = [[m for m in one["models"] if m["model"] == model] for one in found["series"]]
+    (score,) = [score for score in one["scores"] if score["step"] == step]
+    return float(score["relative_wape"])
+
+
+def test_further_columns_of_a_csv_are_told_to_the_models(tmp_path: Path) -> None:
+    orders, values = following()
+    rows = [
+        f"{START + STEP * n:.0f},{value:.3f},{'' if n % 50 == 7 else f'{order:.3f}'},{n % 3}\n"
+        for n, (value, order) in enumerate(zip(values, orders, strict=True))
+    ]
+    file = tmp_path / "shop.csv"
+    file.write_text("timestamp,value,orders,noise\n" + "".join(rows))
+    found = document(invoke("--csv", file, "--models", "last,ewma,covariates", "-o", "json"))
+    assert relative(found, "covariates") < 0.3
+    assert relative(found, "ewma") > 0.9
+
+
+def test_what_was_measured_beside_stored_demand_is_told_to_the_models(tmp_path: Path) -> None:
+    orders, values = following(700)
+    times = [START + 5.0 * n + 2.6 for n in range(700)]
+    with Database.open(tmp_path / "history.db") as database:
+        for name, numbers in (("demand/shop", values), ("business/orders/shop", orders), ("cpu/shop", values)):
+            database.append_samples(list(zip([name] * 700, times, numbers, strict=True)))
+        database.append_samples([("cpu/quiet", times[0], 1.0)])
+    found = document(invoke("--store", tmp_path, "--models", "last,covariates", "-o", "json"))
+    assert relative(found, "covariates") < 0.3
+
+
+def test_what_is_known_beside_a_series_decides_the_result(tmp_path: Path) -> None:
+    file, kept = tmp_path / "shop.csv", tmp_path / "kept"
+    for seed in (0, 1):
+        noise = np.random.default_rng(seed).normal(size=600)
+        rows = [
+            f"{START + STEP * n:.0f},{v:.3f},{x:.3f}\n" for n, (v, x) in enumerate(zip(demand(), noise, strict=True))
+        ]
+        file.write_text("timestamp,value,orders\n" + "".join(rows))
+        assert invoke("--csv", file, "--models", "last", "--resume", kept).stderr == "1 of 1: shop\n"
+    assert len(list(kept.iterdir())) == 2
+
+
+def test_holidays_are_told_to_the_models(tmp_path: Path) -> None:
+    hours = np.arange(24 * 500)
+    begin = datetime(2024, 11, 1, tzinfo=UTC)
+    day = begin.timestamp() + 3600.0 * hours
+    closed = np.isfinite(Holidays("DE", "BE").begins(day))
+    values = (100 + 30 * np.sin(2 * np.pi * hours / 24)) * np.where(closed, 0.2, 1.0)
+    file = tmp_path / "shop.csv"
+    file.write_text("timestamp,value\n" + "".join(f"{t:.0f},{v:.3f}\n" for t, v in zip(day, values, strict=True)))
+    arguments = ["--csv", file, "--models", "last,covariates", "--origins", 50, "-o", "json"]
+    told = document(invoke(*arguments, "--holidays", "DE-BE"))
+    untold = document(invoke(*arguments))
+    assert relative(told, "covariates") < 1.0
+    assert np.isnan(float(untold["series"][0]["models"][1]["scores"][0]["relative_wape"] or "nan"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--holidays", "DEE"], "--holidays: no holidays are known for 'DEE'"),
+        (["--holidays", "DE-XX"], "has no subdivision 'XX'"),
+        (
+            ["--holidays", "DE", "--zone", "Europe/Berln"],
+            "--zone: no time zone 'Europe/Berln'; did you mean Europe/Berlin",
+        ),
+        (["--zone", "Europe/Berlin"], "give --holidays as well"),
+    ],
+)
+def test_an_unknown_place_is_refused(csv: Callable[..., Path], arguments: list[str], expected: str) -> None:
+    assert expected in " ".join(refused("--csv", csv(), *arguments).split())
 
 
 # -- Prometheus --

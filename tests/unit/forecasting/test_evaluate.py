@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -11,6 +11,7 @@ import pytest
 
 from forecasting.base import MEDIAN, QUANTILES, Forecaster
 from forecasting.batch import Batch
+from forecasting.calendar import Covariates
 from forecasting.errors import LeakError
 from forecasting.evaluate import stats
 from forecasting.evaluate.backtest import backtest, check_causal, disturbed, last_values, origins
@@ -26,7 +27,7 @@ from forecasting.evaluate.contest import (
     contestants,
 )
 from forecasting.evaluate.stats import coverage, mase, pinball, ratio, relative_wape, wape
-from forecasting.evaluate.walk import run_mixture
+from forecasting.evaluate.walk import LEARNED, run_learned, run_mixture
 from forecasting.models.naive import LastValue
 from forecasting.models.statistical import Ewma
 from forecasting.series import FloatArray, Series
@@ -219,6 +220,8 @@ EVERYBODY = [pytest.param(name, marks=pytest.mark.extras(name)) if name == "prop
 
 def quick(name: str) -> Run:
     """The contestant, trained for a moment where it is trained."""
+    if name in LEARNED:
+        return partial(run_learned, name, steps=10)
     return partial(run_mixture, steps=10) if name == "mixture" else CONTESTANTS[name]
 
 
@@ -229,6 +232,19 @@ def test_no_contestant_sees_the_future(name: str, make: Make, wave: Wave) -> Non
     told = quick(name)(series, counts, 12).values
     again = quick(name)(disturbed(series, 600), counts, 12).values
     np.testing.assert_array_equal(told, again)
+
+
+@pytest.mark.parametrize("name", ["mixture", "covariates"])
+def test_nobody_sees_the_future_of_what_is_known_beside_a_series(name: str, make: Make, wave: Wave) -> None:
+    orders = wave(900, seed=3)
+    series, counts = make(wave(900)), np.array([500, 600, 700])
+    told = []
+    for later in (orders[700:], 7.0 - orders[700:]):
+        beside = Covariates(("orders",), np.concatenate([orders[:700], later])[:, None])
+        told.append(quick(name)(replace(series, covariates=beside), counts, 12))
+    np.testing.assert_array_equal(told[0].values, told[1].values)
+    assert np.isfinite(told[0].values[..., MEDIAN]).all()
+    assert name == "covariates" or "covariates" in told[0].members
 
 
 def test_an_honest_fit_passes(make: Make, wave: Wave) -> None:

@@ -71,6 +71,36 @@ def test_a_row_that_cannot_be_meant_is_named(tmp_path: Path, rows: str, line: in
     assert complaint in str(caught.value)
 
 
+def test_further_columns_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path, "timestamp,value,orders,cpu\n0,2,7,0.5\n60,4,,-1\n120,6,9,2\n")
+    with pytest.raises(UsageError, match="expected the header 'timestamp,value'"):
+        trace.read(path)
+    found = trace.read(path, beside=True)
+    assert found.values.tolist() == [2.0, 4.0, 6.0]
+    np.testing.assert_array_equal(found.beside["orders"], [7.0, np.nan, 9.0])
+    later = found.since(datetime.fromtimestamp(60, UTC))
+    assert later.beside["cpu"].tolist() == [-1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "complaint"),
+    [
+        ("timestamp,value,\n0,2,7\n", 1, "a name of its own"),
+        ("timestamp,value,orders,orders\n0,2,7,7\n", 1, "a name of its own"),
+        ("value,timestamp,orders\n0,2,7\n", 1, "header"),
+        ("timestamp,value,orders\n0,2\n", 2, "3 columns (timestamp,value,orders), got 2"),
+        ("timestamp,value,orders\n0,2,many\n", 2, "orders: expected a finite number or nothing, got 'many'"),
+        ("timestamp,value,orders\n0,2,inf\n", 2, "orders: expected a finite number"),
+        ("timestamp,value,orders\n0,2,nan\n", 2, "orders: expected a finite number"),
+    ],
+)
+def test_a_further_column_that_cannot_be_meant_is_named(tmp_path: Path, text: str, line: int, complaint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        trace.read(write(tmp_path, text), beside=True)
+    assert f"trace.csv:{line}:" in str(caught.value)
+    assert complaint in str(caught.value)
+
+
 def test_too_short_or_absent_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least two rows"):
         trace.read(write(tmp_path, "timestamp,value\n1,2\n"))
