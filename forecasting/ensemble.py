@@ -176,14 +176,15 @@ class Selector:
         told = np.stack([answer[:, :, MEDIAN] for answer in answers], axis=1)  # (N, M, H)
         mixed, weights = memory.mixture.mixed(heard(told, memory.resting(batch)))
         memory.spreads.refresh(memory.next, newest(batch))
-        centre = Centre(mixed, told[:, 0], self._learned(answers), memory.extent.units(units(batch)))
+        unit = units(batch)
+        centre = Centre(mixed, told[:, 0], self._learned(answers), memory.extent.units(unit))
         around = memory.calibrated(centre)
         figures = memory.scores.figures(self._least)
         memory.gates.judge(figures.skill[:, -1], memory.next, self._enter, self._leave)  # of the mixture
         acting = memory.gates.open & ~memory.quiet()[:, None]
         peaks = memory.peaks(around.served, centre.unit)
         trusted = np.isfinite(newest(batch)).sum(axis=1) >= YOUNG
-        memory.remember(_said(told, centre, around, peaks, trusted))
+        memory.remember(_said(told, centre, around, peaks, np.where(trusted, unit, np.nan)))
         ordered = floored(np.maximum.accumulate(lawful(peaks), axis=1))
         return self._standing(memory, batch, figures, Served(around.served, ordered, weights[:, :, 0], acting))
 
@@ -223,10 +224,10 @@ def silence(series: Series, horizon: int) -> str:
     return f"no value for {horizon} steps: its source is silent" if known else "no values yet"
 
 
-def _said(told: FloatArray, centre: Centre, around: Around, peaks: FloatArray, trusted: BoolArray) -> Said:
-    """What is remembered; where the unit is not ``trusted (N,)`` nothing will be measured in it."""
-    unit = np.repeat(np.where(trusted, centre.unit, np.nan)[:, None], told.shape[2], axis=1)
-    return Said(told, centre.median, unit, around.spread, around.blend, around.calibrated, peaks[..., BESIDE])
+def _said(told: FloatArray, centre: Centre, around: Around, peaks: FloatArray, unit: FloatArray) -> Said:
+    """What is remembered; ``unit (N,)`` is NaN where nothing will be measured in it."""
+    each = np.repeat(unit[:, None], told.shape[2], axis=1)
+    return Said(told, centre.median, each, around.spread, around.blend, around.calibrated, peaks[..., BESIDE])
 
 
 def _distinct(series: Sequence[Series]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forecasting.series import BoolArray, FloatArray, Series, clean, masked_mean
+from forecasting.series import BoolArray, FloatArray, Series, clean
 
 FARTHEST = 4.0
 """Nothing is forecast above so many times the highest value ever seen."""
@@ -24,6 +24,9 @@ LEVEL_SHARE = 0.05
 
 SLOW = 1.0 - 0.5 ** (1.0 / 2_000.0)
 """The long run forgets half in 2,000 intervals."""
+
+STEEPEST = 10.0
+"""How many times itself the long run may be pulled up at once: a broken sensor must not be remembered as usual."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,20 +49,29 @@ class Extent:
         known = values[np.isfinite(values)]
         if len(known):
             self.highest[row] = known.max()
-            self.noise[row] = np.nan_to_num(masked_mean(np.abs(np.diff(values)))) + LEVEL_SHARE * known.mean()
+            self.noise[row] = _usual(np.abs(np.diff(values))) + LEVEL_SHARE * _usual(known)
 
     def see(self, values: FloatArray, units: FloatArray, moved: BoolArray) -> None:
         """``values (N,)`` have come, and what a usual error was, ``units (N,)``, NaN = unknown, to those that
         ``moved (N,)``.
         """
+        told = moved & np.isfinite(units) & (self.highest > 0.0)  # without a value but 0 a unit says nothing
         self.highest = np.where(moved, np.fmax(self.highest, values), self.highest)
-        slower = np.where(np.isfinite(self.noise), self.noise + SLOW * (units - self.noise), units)
-        self.noise = np.where(moved & np.isfinite(units), slower, self.noise)
+        change = np.minimum(units - self.noise, STEEPEST * self.noise)
+        slower = np.where(self.noise > 0.0, self.noise + SLOW * change, units)
+        self.noise = np.where(told, slower, self.noise)
 
     def units(self, now: FloatArray) -> FloatArray:
-        """The size of a usual error, ``(N,)``: ``now (N,)``, or a little of the long run where that is more."""
-        return np.fmax(now, LEAST_NOISE * self.noise)
+        """The size of a usual error: ``now (N, ...)``, or a little of the long run where that is more. NaN stays."""
+        least = LEAST_NOISE * np.nan_to_num(self.noise)
+        return np.maximum(now, least.reshape(-1, *(1,) * (now.ndim - 1)))
 
     def limit(self) -> FloatArray:
         """What no forecast may pass, ``(N,)``; infinite where nothing is known."""
         return np.where(np.isfinite(self.highest), FARTHEST * self.highest, np.inf)
+
+
+def _usual(values: FloatArray) -> float:
+    """The median of those ``values`` that are positive, 0 where none is: neither rest nor one absurd value moves it."""
+    positive = values[values > 0.0]
+    return float(np.median(positive)) if len(positive) else 0.0

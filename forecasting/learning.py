@@ -134,10 +134,11 @@ class Memory:
         actual = np.where(moved, newest_, np.nan)[:, None] + np.zeros(self.horizon)  # (N, H)
         miss = actual - said.mixed
         self.mixture.learn(said.told, said.mixed, actual, said.unit)
+        unit = self.extent.units(said.unit)
         self.quantiles.learn(
-            _flat(said.spread), _flat(said.blend), np.repeat(actual, U, axis=1), np.repeat(said.unit, U, axis=1)
+            _flat(said.spread), _flat(said.blend), np.repeat(actual, U, axis=1), np.repeat(unit, U, axis=1)
         )
-        self.spreads.learn(said.spread, actual, miss, said.unit, moved)
+        self.spreads.learn(said.spread, actual, miss, unit, moved)
         self.extent.see(newest_, said.unit[:, 0], moved)
         self._correct(said, actual)
         self.age = self.age + np.isfinite(miss).any(axis=1)

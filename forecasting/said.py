@@ -14,7 +14,8 @@ from forecasting.series import FloatArray
 class Said:
     """What is said at an origin about the next H intervals, or, looked up, what the H newest origins said about one.
 
-    ``told (N, M, H)``: the models' medians; ``mixed (N, H)`` their mixture; ``unit (N, H)`` the size of a usual error.
+    ``told (N, M, H)``: the models' medians; ``mixed (N, H)`` their mixture; ``unit (N, H)`` the size of a usual error
+    lately.
     ``spread (N, K, H, U)``: the quantiles that compete; ``blend (N, H, U)`` their mixture; ``calibrated (N, H, U)``
     that, moved, not yet in order; ``peaks (N, H, U)`` those of maxima, moved, not yet in order.
     """
