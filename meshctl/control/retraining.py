@@ -179,18 +179,14 @@ class Retrainer:
         """One round: follow a champion that somebody else promoted, then train if that is due."""
         if self._active() != self._seen:
             await self._take()
-        for drift in self._forecasts.take_drifts():  # one training is for whatever else comes meanwhile, too
-            if drift.cause != HOLE and self._drift is None and self._learns(drift.series, now):
+        for drift in self._forecasts.take_drifts():
+            if drift.cause != HOLE and self._drift is None:  # one training is for whatever else comes meanwhile, too
                 self._drift, self._tries = drift, 0
         enough = enough_at(self._drift, self._config) if self._drift is not None else 0.0
         state = Standing(self._last, self._drift, self.model.generation is not None, enough, self._tries)
         wanted = due(now, state, self._retrain.every, self._retrain.pause)
         if wanted is not None and now >= self._retry:
             await self._train(wanted, now)
-
-    def _learns(self, service: str, now: float) -> bool:
-        """Whether a training would learn from ``service``: one that is new yet could not be judged by it either."""
-        return any(one.name == service for one in self._forecasts.past.training_series(now))
 
     # -- the champion --------------------------------------------------------------------------------------------
 

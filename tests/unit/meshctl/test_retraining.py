@@ -389,25 +389,6 @@ async def test_a_new_level_is_told_counted_and_asks_for_training(plane: ControlP
     assert "frontend" in began[0].reason
 
 
-async def test_no_training_is_for_a_service_that_it_would_not_learn_from(plane: ControlPlane) -> None:
-    """One with too short a history is in no training, and none could be judged by it."""
-    remember(plane)
-    champions(plane, bundle(series(start=NOW - 1000)))
-    await plane.retrainer.prepare(NOW)
-    plane.forecasts.take_drifts = lambda: found.pop() if found else []  # type: ignore[method-assign]
-    plane.retrainer._last = NOW - 900
-    begun: list[Due] = []
-
-    async def train(wanted: Due, now: float) -> None:
-        begun.append(wanted)
-
-    plane.retrainer._train = train  # type: ignore[method-assign]
-    for service, expected in (("newcomer", []), (DRIFT.series, ["drift"])):
-        found = [[replace(DRIFT, series=service, since=NOW - 5_000)]]
-        await plane.retrainer.look(NOW)
-        assert [one.kind for one in begun] == expected
-
-
 async def test_a_drift_waits_for_models_that_are_better(plane: ControlPlane) -> None:
     """Twice as long each time, because there is more to learn from by then; and not for ever."""
     remember(plane)
