@@ -15,15 +15,8 @@ from meshctl.errors import UsageError
 if TYPE_CHECKING:
     from forecasting.series import FloatArray, IntArray, Series
     from meshctl.history.database import Database
-    from meshctl.history.series import SeriesStore
 
     Samples = tuple[FloatArray, FloatArray]
-
-_DEMAND, _BUSINESS, _RESOURCES = "demand/", "business/", ("cpu", "memory")
-"""Names of stored series begin with these, and end with the service."""
-
-_MEASURES = 12
-"""Of a service, as in the control plane."""
 
 _DAY = 86_400.0
 
@@ -137,17 +130,18 @@ def _from_prometheus(url: str, season: int | None, **asked: Any) -> list[Series]
 
 
 def _from_store(folder: Path, season: int | None, services: Sequence[str], step: float | None) -> list[Series]:
+    from meshctl.control.past import DEMAND
     from meshctl.history.database import Database
 
     file = folder / "history.db"
     if not file.is_file():
         raise UsageError(f"{file}: no such file; name the state directory of a control plane (--store)")
     with Database.open(file) as database:
-        known = [name.removeprefix(_DEMAND) for name in database.series_names() if name.startswith(_DEMAND)]
+        known = [name.removeprefix(DEMAND) for name in database.series_names() if name.startswith(DEMAND)]
         if unknown := [name for name in services if name not in known]:
             raise UsageError(f"{file}: no demand of {unknown[0]!r}; it has {', '.join(known) or 'none at all'}")
         wanted = list(dict.fromkeys(services)) or known
-        rows = {name: database.load_samples(_DEMAND + name) for name in wanted}
+        rows = {name: database.load_samples(DEMAND + name) for name in wanted}
         beside = {name: _measured(database, name) for name in wanted}
     return [_stored(name, rows[name], season, step, beside[name]) for name in wanted if len(rows[name][0]) > 1]
 
@@ -156,13 +150,13 @@ def _measured(database: Database, service: str) -> dict[str, Samples]:
     """What was measured beside a service's demand, by name: nothing where no business metric was, as in the control
     plane, since what it uses follows its demand.
     """
-    wanted = {
-        name: name.removesuffix(f"/{service}") for name in database.series_names() if name.endswith(f"/{service}")
-    }
-    business = {name: short for name, short in wanted.items() if short.startswith(_BUSINESS)}
-    resources = {name: short for name, short in wanted.items() if short in _RESOURCES}
-    chosen = [*business.items(), *resources.items()][:_MEASURES] if business else []
-    return {short: database.load_samples(name) for name, short in chosen}
+    from meshctl.control.past import BUSINESS, MEASURES, RESOURCES
+
+    ending = f"/{service}"
+    names = [name for name in database.series_names() if name.startswith((BUSINESS, *RESOURCES))]
+    mine = sorted((name for name in names if name.endswith(ending)), key=lambda name: not name.startswith(BUSINESS))
+    chosen = mine[:MEASURES] if mine and mine[0].startswith(BUSINESS) else []
+    return {name.removesuffix(ending): database.load_samples(name) for name in chosen}
 
 
 def _stored(
@@ -173,32 +167,22 @@ def _stored(
     """
     import numpy as np
 
+    from meshctl.control.past import DEMAND
     from meshctl.history.series import SeriesStore
 
     times, values = demand
     step = step or float(f"{np.median(np.diff(times)):.3g}")
     store = SeriesStore(step, min(_MOST, int((times[-1] - times[0]) / step) + 2))
     for moment, value in zip(times, values, strict=True):
-        store.add(_DEMAND, float(moment), float(value))
-    start, grid = store.get(_DEMAND)
+        store.add(DEMAND, float(moment), float(value))
+    start, grid = store.get(DEMAND)
     beside = {}
     for short, (moments, numbers) in measured.items():
         for moment, value in zip(moments, numbers, strict=True):
             store.add(short, float(moment), float(value))
         if short in store.names():
-            beside[short] = _beside(store, short, start, grid)
+            beside[short] = np.where(np.isfinite(grid), store.on_grid(short, start, len(grid)), np.nan)
     return _make(name, start, step, grid, season, beside=beside)
-
-
-def _beside(store: SeriesStore, name: str, start: float, grid: FloatArray) -> FloatArray:
-    """A series of the store on the grid of demand, NaN where demand is not known."""
-    import numpy as np
-
-    began, values = store.get(name)
-    shift = round((began - start) / store.step)
-    index = np.arange(len(grid)) - shift
-    inside = (index >= 0) & (index < len(values)) & np.isfinite(grid)
-    return np.where(inside, values[np.clip(index, 0, len(values) - 1)], np.nan)
 
 
 def long_enough(series: Sequence[Series], horizon: int) -> list[Series]:

@@ -153,13 +153,8 @@ class Past:
         """What is known beside the newest values of a series, on its grid."""
         names = self._metrics[one.name]
         begin = max(0, len(one.values) - self._beside.capacity)
-        table = np.full((len(one.values) - begin, len(names)), np.nan)
-        for column, name in zip(table.T, names, strict=True):
-            start, values = self._beside.get(name)
-            shift = round((start - one.start) / self.step) - begin
-            low = min(max(0, shift), len(table))
-            high = max(low, min(len(table), shift + len(values)))
-            column[low:high] = values[low - shift : high - shift]
+        start, count = one.start + begin * one.step, len(one.values) - begin
+        table = np.stack([self._beside.on_grid(name, start, count) for name in names], axis=1)
         return Covariates(tuple(name.removesuffix(f"/{one.name}") for name in names), table, begin)
 
 

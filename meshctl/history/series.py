@@ -49,6 +49,16 @@ class SeriesStore:
         first, values = self._series[name].read()
         return first * self.step, values
 
+    def on_grid(self, name: str, start: float, count: int) -> Values:
+        """The values of ``count`` steps from ``start`` on, NaN where none is kept. Raises KeyError as ``get`` does."""
+        began, values = self.get(name)
+        shift = round((began - start) / self.step)
+        low = min(max(0, shift), count)
+        high = max(low, min(count, shift + len(values)))
+        grid = np.full(count, np.nan)
+        grid[low:high] = values[low - shift : high - shift]
+        return grid
+
     def _ring(self, name: str) -> _Ring:
         return self._series.setdefault(name, _Ring(self.capacity))
 

@@ -40,6 +40,14 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
+def refused(folder: Path, text: str, line: int, complaint: str, *, beside: bool = False) -> None:
+    """Reading ``text`` names the line, and says what is wrong."""
+    with pytest.raises(UsageError) as caught:
+        trace.read(write(folder, text), beside=beside)
+    assert f"trace.csv:{line}:" in str(caught.value)
+    assert complaint in str(caught.value)
+
+
 def test_a_trace_reads_iso_times_and_seconds_plain_and_gzipped(tmp_path: Path) -> None:
     text = "timestamp,value\n1995-07-01T00:00:00Z,4\n1995-07-01T00:01:00+00:00,6.5\n"
     plain = trace.read(write(tmp_path, text))
@@ -65,10 +73,7 @@ def test_a_trace_reads_iso_times_and_seconds_plain_and_gzipped(tmp_path: Path) -
     ],
 )
 def test_a_row_that_cannot_be_meant_is_named(tmp_path: Path, rows: str, line: int, complaint: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        trace.read(write(tmp_path, rows))
-    assert f"trace.csv:{line}:" in str(caught.value)
-    assert complaint in str(caught.value)
+    refused(tmp_path, rows, line, complaint)
 
 
 def test_further_columns_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
@@ -95,10 +100,7 @@ def test_further_columns_are_read_where_they_are_asked_for(tmp_path: Path) -> No
     ],
 )
 def test_a_further_column_that_cannot_be_meant_is_named(tmp_path: Path, text: str, line: int, complaint: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        trace.read(write(tmp_path, text), beside=True)
-    assert f"trace.csv:{line}:" in str(caught.value)
-    assert complaint in str(caught.value)
+    refused(tmp_path, text, line, complaint, beside=True)
 
 
 def test_too_short_or_absent_is_an_error(tmp_path: Path) -> None:
